@@ -1,0 +1,1 @@
+"""The online half: loads a bundle and answers over HTTP. Never imports torch or training."""

@@ -1,0 +1,107 @@
+"""
+Split-conformal calibration: p-values, thresholds, and how sure a threshold is of its false-alarm rate.
+
+Works on the sorted scores of n rows that neither the fit nor early stopping saw. Knows nothing of models.
+Vovk et al. 2005, ch. 2; Bates et al. 2023, "Testing for outliers with conformal p-values", section 2.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+_GRID_ROWS = 1000
+
+
+def p_values(calibration: Floats, scores: Floats) -> Floats:
+    """
+    (1 + #{calibration >= s}) / (n + 1) for each score s: (B,), between 1/(n+1) and 1.
+
+    *calibration*: (n,), ascending.
+    """
+    below = np.searchsorted(calibration, scores, side="left")
+    return (1 + len(calibration) - below) / (len(calibration) + 1)
+
+
+def rows_needed(alpha: float) -> int:
+    """The least n with which a row can have p <= alpha: 1/(n+1) <= alpha."""
+    return math.ceil(1 / alpha - 1e-9) - 1
+
+
+def rank(n: int, alpha: float) -> int:
+    """
+    k: the k-th smallest of n calibration scores is the threshold at *alpha*; n + 1 when n is too small.
+
+    ceil((n+1)(1-alpha)), so that s > threshold exactly where p <= alpha.
+    """
+    return n + 1 - math.floor((n + 1) * alpha + 1e-9)
+
+
+def threshold(calibration: Floats, alpha: float) -> float | None:
+    """
+    The score above which a row is anomalous at *alpha*; None when the calibration rows are too few.
+
+    *calibration*: (n,), ascending. Marginal false-alarm rate at most alpha.
+    """
+    k = rank(len(calibration), alpha)
+    return float(calibration[k - 1]) if k <= len(calibration) else None
+
+
+@functools.lru_cache(maxsize=256)
+def false_alarm_rate(n: int, alpha: float) -> tuple[float, float]:
+    """
+    The central 90 % interval of the real false-alarm rate, given the n calibration rows that happened to be drawn.
+
+    The rate is Beta(n + 1 - k, k) for continuous scores (Vovk 2012, proposition 2a); with ties it is lower.
+    Requires n >= rows_needed(alpha).
+    """
+    k = rank(n, alpha)
+    if k > n:
+        raise ValueError(f"alpha {alpha} needs {rows_needed(alpha)} calibration rows; there are {n}")
+    return _beta_quantile(0.05, n + 1 - k, k), _beta_quantile(0.95, n + 1 - k, k)
+
+
+def feature_grid(
+    feature_scores: NDArray[np.generic], most: int = _GRID_ROWS
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """
+    The calibration scores by feature, thinned for storage: (n, C) -> ascending (M, C) and their ranks (M,).
+
+    M is at most *most*. Rank r means "r of the n scores are at most this". The largest is always kept.
+    """
+    n = len(feature_scores)
+    ranks = np.unique(np.linspace(1, n, min(n, most)).round().astype(np.int64))
+    return np.sort(np.asarray(feature_scores, np.float32), axis=0)[ranks - 1], ranks
+
+
+def feature_p_values(
+    grid: NDArray[np.float32], ranks: NDArray[np.int64], n: int, scores: NDArray[np.generic]
+) -> Floats:
+    """
+    Each feature's own p-value among the n calibration rows: (B, C) -> (B, C).
+
+    From the grid of `feature_grid`; where that was thinned, p is rounded up, never down.
+    """
+    p = np.empty(scores.shape, np.float64)
+    below = np.concatenate([[0], ranks])
+    for c in range(scores.shape[1]):
+        p[:, c] = (1 + n - below[np.searchsorted(grid[:, c], scores[:, c], side="left")]) / (n + 1)
+    return p
+
+
+def _beta_quantile(q: float, a: int, b: int) -> float:
+    """The q-quantile of Beta(a, b) for whole a and b, by bisection on the binomial tail."""
+    n = a + b - 1
+    j = np.arange(a)  # the regularised incomplete beta I_x(a, b) is P(Binomial(n, x) >= a)
+    log_choose = math.lgamma(n + 1) - np.array([math.lgamma(i + 1) + math.lgamma(n - i + 1) for i in range(a)])
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        x = (low + high) / 2
+        below = 1 - np.exp(log_choose + j * math.log(x) + (n - j) * math.log1p(-x)).sum()
+        low, high = (x, high) if below < q else (low, x)
+    return (low + high) / 2

@@ -1,0 +1,151 @@
+"""
+What can go wrong, and what the client is told.
+
+ServiceError                  a request that cannot be answered; each class owns its HTTP status
+├── MalformedBody      400    the body is not what its Content-Type says (not JSON, not an object)
+├── TooLarge           413    body or rows over the limit; told before the body is read whole
+├── UnsupportedMedia   415    unknown Content-Type or Content-Encoding
+├── InvalidInput       422    wrong shape, type, range, NaN or infinity: the client must change the request
+├── Unsupported        422    this bundle cannot do that (see /v1/model, capabilities)
+├── SlowBody           408    the body did not arrive within the request timeout
+├── Overloaded         429    the queue is full; Retry-After says when to try again
+├── ClientGone         499    the caller hung up before the answer; nobody reads this
+├── InferenceFailed    500    our fault; details go to the log under the request id, none to the client
+├── NotReady           503    starting, or draining after SIGTERM
+└── DeadlineExceeded   504    no answer within the request timeout
+
+StartError                    the process must not start serving
+├── BundleError               a bundle that is damaged, incomplete, or of another schema; names the file
+└── EngineError               onnxruntime missing or doubled, the wanted device absent, self-check failed
+
+Nothing here knows HTTP beyond the status number: one handler in api.py writes the replies.
+"""
+
+from __future__ import annotations
+
+
+class ServiceError(Exception):
+    """
+    A request that cannot be answered.
+
+    *detail* is for the client: what was wrong, the limit, the value.
+    *facts* are further members of the problem document (field, limit, value, row).
+    """
+
+    status = 500
+    type = "internal"
+    title = "Internal error"
+
+    def __init__(self, detail: str, **facts: object) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.facts = facts
+
+
+class MalformedBody(ServiceError):
+    """The bytes are not what the Content-Type promises."""
+
+    status = 400
+    type = "malformed-body"
+    title = "The body cannot be read"
+
+
+class TooLarge(ServiceError):
+    """More bytes or rows than one request may carry."""
+
+    status = 413
+    type = "too-large"
+    title = "The request is too large"
+
+
+class UnsupportedMedia(ServiceError):
+    """A media type or content encoding that is not spoken here."""
+
+    status = 415
+    type = "unsupported-media-type"
+    title = "The media type is not supported"
+
+
+class InvalidInput(ServiceError):
+    """Well-formed, but not an input of this model."""
+
+    status = 422
+    type = "invalid-input"
+    title = "The input is not valid"
+
+
+class Unsupported(ServiceError):
+    """An operation or option that this bundle does not have."""
+
+    status = 422
+    type = "unsupported"
+    title = "This model cannot do that"
+
+
+class SlowBody(ServiceError):
+    """The client stopped sending."""
+
+    status = 408
+    type = "slow-body"
+    title = "The body took too long"
+
+
+class Overloaded(ServiceError):
+    """The queue is full. *retry_after_s* is a whole number of seconds, at least 1."""
+
+    status = 429
+    type = "overloaded"
+    title = "The queue is full"
+
+    def __init__(self, detail: str, retry_after_s: int, **facts: object) -> None:
+        super().__init__(detail, **facts)
+        self.retry_after_s = retry_after_s
+
+
+class ClientGone(ServiceError):
+    """The caller hung up while its rows were waiting."""
+
+    status = 499
+    type = "client-gone"
+    title = "The client closed the connection"
+
+
+class InferenceFailed(ServiceError):
+    """The engine, or our own code, failed."""
+
+    status = 500
+    type = "inference-failed"
+    title = "The model could not be run"
+
+
+class NotReady(ServiceError):
+    """Not serving yet, or not any more."""
+
+    status = 503
+    type = "not-ready"
+    title = "Not ready"
+
+
+class DeadlineExceeded(ServiceError):
+    """The request's time is over."""
+
+    status = 504
+    type = "deadline-exceeded"
+    title = "The deadline passed"
+
+
+class StartError(Exception):
+    """The process must not serve; the message is for the operator."""
+
+
+class BundleError(StartError):
+    """A bundle that must not be served. *file* is the part at fault, relative to the bundle."""
+
+    def __init__(self, bundle: object, file: str, reason: str) -> None:
+        super().__init__(f"bundle {bundle}: {file}: {reason}")
+        self.file = file
+        self.reason = reason
+
+
+class EngineError(StartError):
+    """The engine cannot do what was asked of it on this machine."""
