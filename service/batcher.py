@@ -34,16 +34,16 @@ log = logging.getLogger("service.batcher")
 
 Rows = Mapping[str, NDArray[np.generic]]
 Key = TypeVar("Key", bound=Hashable)
-KeyIn = TypeVar("KeyIn", bound=Hashable, contravariant=True)
+Key_contra = TypeVar("Key_contra", bound=Hashable, contravariant=True)
 
 
-class Observer(Protocol[KeyIn]):
+class Observer(Protocol[Key_contra]):
     """Hears what the batcher did; times in seconds."""
 
-    def waited(self, key: KeyIn, seconds: float) -> None:
+    def waited(self, key: Key_contra, seconds: float) -> None:
         """A call's first rows left the queue after *seconds*."""
 
-    def ran(self, key: KeyIn, rows: int, seconds: float) -> None:
+    def ran(self, key: Key_contra, rows: int, seconds: float) -> None:
         """One batch of *rows* was run in *seconds*."""
 
 
@@ -60,17 +60,17 @@ class _Call(Generic[Key]):
     __slots__ = ("answer", "arrived", "deadline", "inputs", "key", "parts", "rows", "since", "taken", "timer", "weight")
 
     def __init__(
-        self, key: Key, inputs: Rows, rows: int, weight: int, now: float, answer: asyncio.Future[Rows]
+        self, key: Key, inputs: Rows, *, weight: int, now: float, timeout_s: float, answer: asyncio.Future[Rows]
     ) -> None:
         self.key = key
         self.inputs = inputs
-        self.rows = rows
+        self.rows = len(next(iter(inputs.values())))
         self.weight = weight
         self.arrived = self.since = now  # *since*: in the queue without having been served
         self.answer = answer
         self.taken = 0  # rows that have left the queue
         self.parts: list[Rows] = []
-        self.deadline = math.inf
+        self.deadline = now + timeout_s
         self.timer: asyncio.TimerHandle | None = None
 
     def expire(self) -> None:
@@ -153,8 +153,7 @@ class Batcher(Generic[Key]):
         rows = len(next(iter(inputs.values())))
         self.admit(rows * weight)
         now = self._loop.time()
-        call = _Call(key, inputs, rows, weight, now, self._loop.create_future())
-        call.deadline = now + timeout_s
+        call = _Call(key, inputs, weight=weight, now=now, timeout_s=timeout_s, answer=self._loop.create_future())
         call.timer = self._loop.call_at(call.deadline, call.expire)
         call.answer.add_done_callback(call.settled)
         self._queues.setdefault(key, deque()).append(call)
