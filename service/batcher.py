@@ -60,7 +60,7 @@ class _Call(Generic[Key]):
     __slots__ = ("answer", "arrived", "deadline", "inputs", "key", "parts", "rows", "since", "taken", "timer", "weight")
 
     def __init__(
-        self, key: Key, inputs: Rows, *, weight: int, now: float, timeout_s: float, answer: asyncio.Future[Rows]
+        self, key: Key, inputs: Rows, *, weight: int, now: float, deadline: float, answer: asyncio.Future[Rows]
     ) -> None:
         self.key = key
         self.inputs = inputs
@@ -70,7 +70,7 @@ class _Call(Generic[Key]):
         self.answer = answer
         self.taken = 0  # rows that have left the queue
         self.parts: list[Rows] = []
-        self.deadline = now + timeout_s
+        self.deadline = deadline  # in the loop's time
         self.timer: asyncio.TimerHandle | None = None
 
     def expire(self) -> None:
@@ -142,19 +142,19 @@ class Batcher(Generic[Key]):
                 value=self._queued + weight,
             )
 
-    def submit(self, key: Key, inputs: Rows, timeout_s: float, weight: int = 1) -> asyncio.Future[Rows]:
+    def submit(self, key: Key, inputs: Rows, deadline: float, weight: int = 1) -> asyncio.Future[Rows]:
         """
         Queue *inputs*, arrays with a common first axis of at least one row; the future gets those rows' outputs.
 
-        Only calls with equal *key* share a batch. Cancel the future to leave. It fails with DeadlineExceeded after
-        *timeout_s*, with InferenceFailed when `run` raised, with NotReady at shutdown.
+        Only calls with equal *key* share a batch. Cancel the future to leave. It fails with DeadlineExceeded at
+        *deadline* (in the loop's time), with InferenceFailed when `run` raised, with NotReady at shutdown.
         Raises Overloaded or NotReady at once.
         """
         rows = len(next(iter(inputs.values())))
         self.admit(rows * weight)
         now = self._loop.time()
-        call = _Call(key, inputs, weight=weight, now=now, timeout_s=timeout_s, answer=self._loop.create_future())
-        call.timer = self._loop.call_at(call.deadline, call.expire)
+        call = _Call(key, inputs, weight=weight, now=now, deadline=deadline, answer=self._loop.create_future())
+        call.timer = self._loop.call_at(deadline, call.expire)
         call.answer.add_done_callback(call.settled)
         self._queues.setdefault(key, deque()).append(call)
         self._queued += rows * weight

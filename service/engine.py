@@ -54,6 +54,11 @@ class Placement:
     threads: int
 
     @property
+    def device(self) -> str:
+        """The hardware: cpu, or the first GPU."""
+        return "cpu" if self.actual == _CPU else "cuda:0"
+
+    @property
     def fell_back(self) -> bool:
         """Asked for auto, saw a GPU provider in this build, and runs on the CPU all the same."""
         return (

@@ -118,6 +118,10 @@ class InferenceFailed(ServiceError):
     title = "The model could not be run"
 
 
+class NonFinite(InferenceFailed):
+    """The model gave NaN or infinity for this request's rows; nobody else's answer is touched."""
+
+
 class NotReady(ServiceError):
     """Not serving yet, or not any more."""
 

@@ -1,0 +1,270 @@
+"""
+The application: wiring, start and stop, and the routes that need not be fast.
+
+`create_app` gives one ASGI callable: the hot routes of api.py in front, FastAPI behind them with the documentation,
+health, metrics and everything else. Knows every part; computes nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from starlette.exceptions import HTTPException
+
+from service.api import ROUTES, Route, Served, reply_to
+from service.bundle import open_bundle
+from service.engine import Engine
+from service.errors import NotReady, ServiceError, StartError
+from service.exchange import Exchange, Receive, Scope, Send, problem
+from service.messages import Problem
+from service.metrics import Metrics
+from service.settings import Settings
+from service.vae import VAE, Work
+
+log = logging.getLogger("service.app")
+
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+COLD_ROUTES = ("/v1/model", "/health/live", "/health/ready", "/metrics", "/docs", "/openapi.json")
+
+
+class App:
+    """The service as one ASGI application. Not ready until its lifespan has opened the bundle."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self.exchange = Exchange(settings, self.metrics)
+        self.served: Served | None = None
+        self._engine: Engine | None = None
+        self._hot = {route.path: route for route in ROUTES}
+        self._web = _web(self)
+        self.metrics.watch_queue(lambda: self.served.vae.waiting() if self.served else {})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or live through the lifespan."""
+        if scope["type"] == "http":
+            route = self._hot.get(scope["path"])
+            if route is not None and scope["method"] == "POST":
+                await self.exchange.answer(
+                    route.path,
+                    functools.partial(self._admit, route),
+                    functools.partial(self._handle, route),
+                    scope,
+                    receive,
+                    send,
+                )
+            else:
+                await self._cold(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        else:
+            await self._web(scope, receive, send)
+
+    @property
+    def ready(self) -> bool:
+        """Whether new requests should be sent here."""
+        return self.served is not None and not self.exchange.draining
+
+    def drain(self) -> None:
+        """SIGTERM came: say so in /health/ready and close connections after their replies; go on answering."""
+        self.exchange.draining = True
+        self.metrics.model_ready.set(0)
+        log.info("draining: %d requests in flight", self.exchange.in_flight)
+
+    def model(self) -> dict[str, Any]:
+        """What /v1/model says: the manifest, what runs it, and the limits of a request."""
+        if self.served is None or self._engine is None:
+            raise NotReady("no model is ready yet")
+        bundle, placement = self.served.vae.bundle, self._engine.placement
+        return {
+            "bundle_id": bundle.bundle_id,
+            "manifest": bundle.manifest.model_dump(mode="json"),
+            "execution": {
+                "requested": placement.requested,
+                "provider": placement.actual,
+                "fell_back": placement.fell_back,
+                "threads": placement.threads,
+            },
+            "limits": {
+                "max_request_rows": self.settings.max_request_rows,
+                "max_body_bytes": self.settings.max_body_bytes,
+                "request_timeout_s": self.settings.request_timeout_s,
+            },
+        }
+
+    def _admit(self, route: Route) -> None:
+        if self.served is None:
+            raise NotReady("no model is ready yet")
+        self.served.vae.admit(route.op)
+
+    async def _handle(self, route: Route, body: bytes, deadline: float) -> bytes:
+        if self.served is None:
+            raise NotReady("the model was closed")
+        return await reply_to(route, self.served, self.metrics, body, deadline)
+
+    async def _cold(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A request to FastAPI, counted like the hot ones."""
+        start, status = time.perf_counter(), 500
+
+        async def watched(message: Any) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        path = scope["path"]
+        route = path if path in COLD_ROUTES or path in self._hot else "other"
+        self.metrics.progress(route, 1)
+        try:
+            await self._web(scope, receive, watched)
+        finally:
+            self.metrics.progress(route, -1)
+            method = scope["method"] if scope["method"] in {"GET", "HEAD", "POST", "OPTIONS"} else "other"
+            self.metrics.answered(route, method, status, time.perf_counter() - start)
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            self._open()
+        except StartError as error:
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        if self.served is not None:
+            await self.served.vae.close(self.settings.drain_timeout_s)
+        await send({"type": "lifespan.shutdown.complete"})
+
+    def _open(self) -> None:
+        start = time.perf_counter()
+        settings = self.settings
+        bundle = open_bundle(settings.bundle)
+        engine = Engine.open(bundle, settings.device, settings.threads, settings.max_batch_rows)
+        vae = VAE(
+            bundle,
+            engine,
+            _Observer(self.metrics, engine),
+            max_batch_rows=settings.max_batch_rows,
+            max_queue_rows=settings.max_queue_rows,
+            max_batch_delay_s=settings.max_batch_delay_ms / 1000,
+        )
+        self._engine, self.served = engine, Served(vae, settings.max_request_rows)
+        seconds = time.perf_counter() - start
+        manifest, placement = bundle.manifest, engine.placement
+        self.metrics.model_info.labels(manifest.name, str(manifest.version), bundle.bundle_id).set(1)
+        self.metrics.provider_info.labels(placement.requested, placement.actual, placement.device).set(1)
+        self.metrics.warmup_seconds.set(seconds)
+        self.metrics.model_ready.set(1)
+        log.info(
+            "serving %s version %d (%s) from %s on %s with %d threads, ready in %.2f s",
+            manifest.name,
+            manifest.version,
+            bundle.bundle_id[:12],
+            bundle.path,
+            placement.actual,
+            placement.threads,
+            seconds,
+        )
+
+
+def create_app(settings: Settings) -> App:
+    """The service for *settings*, to be run by an ASGI server."""
+    return App(settings)
+
+
+class _Observer:
+    """Tells the metrics what the batcher did."""
+
+    def __init__(self, metrics: Metrics, engine: Engine) -> None:
+        self._metrics = metrics
+        self._engine = engine
+
+    def waited(self, key: Work, seconds: float) -> None:
+        self._metrics.stage("queue", key.op, seconds)
+
+    def ran(self, key: Work, rows: int, seconds: float) -> None:
+        self._metrics.batch(key.op, rows, self._engine.padding(rows), seconds)
+
+
+def _web(app: App) -> FastAPI:
+    """FastAPI: documentation of everything, and the routes that need not be fast."""
+    web = FastAPI(
+        title="vae-serve",
+        version=version("vae-serve"),
+        description="Serves one variational autoencoder: encode, decode, sample, interpolate, reconstruct, score.",
+    )
+
+    @web.get("/v1/model", tags=["model"], responses={503: {"model": Problem}})
+    def model() -> dict[str, Any]:
+        """What is served: the bundle's manifest, the execution provider, the limits of a request."""
+        return app.model()
+
+    @web.get("/health/live", tags=["operation"])
+    def live() -> dict[str, bool]:
+        """200 while the process answers at all."""
+        return {"live": True}
+
+    @web.get("/health/ready", tags=["operation"], responses={503: {"description": "Starting, or draining."}})
+    async def ready() -> JSONResponse:
+        """200 after verification, warm-up and self-check; 503 before, and from SIGTERM on."""
+        body: dict[str, Any] = {"ready": app.ready, "draining": app.exchange.draining}
+        if app.served is not None:
+            body["execution"] = app.model()["execution"]
+        return JSONResponse(body, 200 if app.ready else 503)
+
+    @web.get("/metrics", tags=["operation"], response_class=PlainTextResponse)
+    def metrics() -> Response:
+        """Prometheus' text format."""
+        return Response(app.metrics.exposition(), media_type=METRICS_TYPE)
+
+    for route in ROUTES:
+        _document(web, route)
+
+    @web.exception_handler(ServiceError)
+    async def service_error(_: Request, error: ServiceError) -> Response:
+        return _problem_response(error)
+
+    @web.exception_handler(HTTPException)
+    async def http_error(_: Request, error: HTTPException) -> Response:
+        told = ServiceError(str(error.detail))
+        told.status, told.type, told.title = error.status_code, f"http-{error.status_code}", str(error.detail)
+        return _problem_response(told, error.headers)
+
+    return web
+
+
+def _document(web: FastAPI, route: Route) -> None:
+    """
+    Enter a hot route in FastAPI's routes, for OpenAPI and for the 405 of other methods.
+
+    A POST never comes here: the hot route in front has answered it.
+    """
+
+    async def endpoint(body: Any) -> None:
+        raise AssertionError(f"{route.path} is answered in front of FastAPI. This is a bug.")
+
+    endpoint.__annotations__ = {"body": route.request, "return": None}
+    errors = sorted({error.status for error in ServiceError.__subclasses__()} - {499})
+    web.add_api_route(
+        route.path,
+        endpoint,
+        methods=["POST"],
+        response_model=route.reply,
+        response_model_exclude_unset=True,
+        name=route.op,
+        operation_id=route.op,
+        tags=["operations"],
+        summary=(route.run.__doc__ or "").strip(),
+        description=(route.reply.__doc__ or "").strip(),
+        responses={status: {"model": Problem, "content": {"application/problem+json": {}}} for status in errors},
+    )
+
+
+def _problem_response(error: ServiceError, headers: Any = None) -> Response:
+    return Response(problem(error, "-"), error.status, headers, media_type="application/problem+json")

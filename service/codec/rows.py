@@ -1,0 +1,116 @@
+"""
+What a row of the model is, and the checks that make an array of rows trustworthy.
+
+Shape, type and finiteness for every operation; the likelihood's support only where a likelihood is evaluated.
+Knows the manifest; nothing of JSON or any other wire format.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import InvalidInput, TooLarge
+from service.manifest import Manifest
+
+Array = NDArray[np.generic]
+
+
+@dataclass(frozen=True)
+class Support:
+    """The values that the likelihood of feature *index* has a density for."""
+
+    index: int
+    name: str
+    kind: str
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class RowSpec:
+    """One field of rows: its name in the request, the shape and dtype of a row, and the support of its features."""
+
+    field: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[np.generic]
+    supports: tuple[Support, ...] = ()
+
+    @classmethod
+    def inputs(cls, manifest: Manifest) -> Self:
+        """The rows that clients send: x."""
+        names = manifest.inputs.names
+        supports = []
+        for likelihood in manifest.likelihood:
+            if likelihood.support == "real":
+                continue
+            for index, name in enumerate(names):
+                if likelihood.columns is None or name in likelihood.columns:
+                    low = -np.inf if likelihood.low is None else likelihood.low
+                    high = np.inf if likelihood.high is None else likelihood.high
+                    supports.append(Support(index, name, likelihood.support, low, high))
+        return cls("inputs", manifest.inputs.shape, np.dtype(manifest.inputs.dtype), tuple(supports))
+
+    @classmethod
+    def latents(cls, manifest: Manifest) -> Self:
+        """Latent vectors: z."""
+        return cls("latents", (manifest.latent.dim,), np.dtype(np.float32))
+
+    def check_count(self, rows: int, least: int, most: int) -> None:
+        """Raise for fewer rows than *least* (InvalidInput) or more than *most* (TooLarge)."""
+        if rows > most:
+            raise TooLarge(
+                f"{self.field} has {rows} rows; one request may have {most}", field=self.field, limit=most, value=rows
+            )
+        if rows < least:
+            raise InvalidInput(
+                f"{self.field} has {rows} rows; at least {least} needed", field=self.field, limit=least, value=rows
+            )
+
+    def cast(self, values: NDArray[np.float64]) -> Array:
+        """
+        *values* (n, *shape) as the graphs take them.
+
+        Raises InvalidInput naming the first row that holds a NaN, an infinity or a number beyond the dtype.
+        """
+        limit = float(np.finfo(self.dtype.name).max)
+        within = np.abs(values) <= limit  # False for NaN as well
+        if not within.all():
+            row, *where = (int(i) for i in np.argwhere(~within)[0])
+            value = values[(row, *where)]
+            what = "is not finite" if not np.isfinite(value) else f"is beyond {self.dtype.name} (+-{limit:.4g})"
+            raise InvalidInput(
+                f"{self.field}: row {row}, position {where} holds {value}, which {what}",
+                field=self.field,
+                row=row,
+                value=str(value),
+            )
+        return values.astype(self.dtype)
+
+    def outside(self, rows: Array) -> tuple[int, str] | None:
+        """The first row with a value outside the likelihood's support, and the reason; None when there is none."""
+        if not self.supports:
+            return None
+        flat = rows.reshape(len(rows), -1)
+        index = np.array([support.index for support in self.supports])
+        low = np.array([support.low for support in self.supports])
+        high = np.array([support.high for support in self.supports])
+        whole = np.array([support.kind in ("binary", "count", "index") for support in self.supports])
+        values = flat[:, index].astype(np.float64)
+        bad = (values < low) | (values > high) | (whole & (values != np.floor(values)))
+        if not bad.any():
+            return None
+        row, column = (int(i) for i in np.argwhere(bad)[0])
+        support = self.supports[column]
+        span = f"[{support.low:g}, {support.high:g}]"
+        kind = f"a whole number in {span}" if whole[column] else f"in {span}"
+        return row, f"feature {support.name!r} is {values[row, column]:g}; its likelihood is defined for {kind}"
+
+    def check_support(self, rows: Array) -> None:
+        """Raise InvalidInput for the first row outside the likelihood's support."""
+        if found := self.outside(rows):
+            row, reason = found
+            raise InvalidInput(f"{self.field}: row {row}: {reason}", field=self.field, row=row)

@@ -1,0 +1,242 @@
+"""
+One request and its reply over ASGI, without a framework: headers, body, deadline, departure, errors.
+
+The hot routes stand on this, in front of the FastAPI application: a FastAPI route alone costs more than parsing,
+batching and running a small model together. Knows HTTP and errors; nothing of models or of what a body holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from types import TracebackType
+from typing import Any, Protocol
+
+import orjson
+
+from service.errors import (
+    ClientGone,
+    InferenceFailed,
+    InvalidInput,
+    NonFinite,
+    Overloaded,
+    ServiceError,
+    SlowBody,
+    TooLarge,
+    UnsupportedMedia,
+)
+from service.metrics import Metrics
+from service.settings import Settings
+
+log = logging.getLogger("service.exchange")
+
+Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+HeaderList = list[tuple[bytes, bytes]]
+
+WATCH_AFTER_S = 0.05  # only requests that wait this long are watched for their client's leaving: a watcher is a task
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+
+
+class Handler(Protocol):
+    """Answers one checked request: its body, when it must be answered (the loop's time) -> the reply's body."""
+
+    def __call__(self, body: bytes, deadline: float) -> Awaitable[bytes]:
+        """Raise ServiceError for what cannot be answered."""
+
+
+class Exchange:
+    """
+    Carries requests to handlers and their answers, or errors, back.
+
+    *draining*: set at SIGTERM; replies then close their connections, so that clients go elsewhere.
+    """
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self._max_body_bytes = settings.max_body_bytes
+        self._request_timeout_s = settings.request_timeout_s
+        self._metrics = metrics
+        self._prefix, self._count = secrets.token_hex(6), itertools.count(1)
+        self.draining = False
+        self.in_flight = 0
+
+    async def answer(
+        self, route: str, admit: Callable[[], None], handle: Handler, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """
+        Answer one POST of JSON. *admit* may refuse it before its body is read. Every error becomes a reply here.
+
+        *route* is its label in the metrics.
+        """
+        start = time.perf_counter()
+        headers = Headers(scope)
+        request_id = headers.request_id or f"{self._prefix}-{next(self._count):x}".encode()
+        self.in_flight += 1
+        self._metrics.progress(route, 1)
+        status = 500
+        try:
+            try:
+                deadline = asyncio.get_running_loop().time() + headers.timeout_s(self._request_timeout_s)
+                admit()
+                headers.check_json(self._max_body_bytes)
+                body = await read_body(receive, self._max_body_bytes, deadline)
+                with _Departure(receive):
+                    reply = await handle(body, deadline)
+                status = 200
+                reply_headers = [(b"content-type", b"application/json")]
+            except ServiceError as error:
+                status, reply_headers, reply = self._refusal(error, request_id)
+            except Exception:
+                log.exception("request %s to %s failed", request_id.decode(), route)
+                status, reply_headers, reply = self._refusal(InferenceFailed("internal error"), request_id)
+            reply_headers += [(b"content-length", b"%d" % len(reply)), (b"x-request-id", request_id)]
+            if self.draining:
+                reply_headers.append((b"connection", b"close"))
+            await send({"type": "http.response.start", "status": status, "headers": reply_headers})
+            await send({"type": "http.response.body", "body": reply})
+        finally:
+            self.in_flight -= 1
+            self._metrics.progress(route, -1)
+            self._metrics.answered(route, "POST", status, time.perf_counter() - start)
+
+    def _refusal(self, error: ServiceError, request_id: bytes) -> tuple[int, HeaderList, bytes]:
+        self._metrics.rejected.labels(error.type).inc()
+        if isinstance(error, NonFinite):
+            self._metrics.nonfinite.inc()
+        if error.status == 500:
+            log.error("request %s: %s", request_id.decode(), error.detail)
+        headers = [(b"content-type", b"application/problem+json")]
+        if isinstance(error, Overloaded):
+            headers.append((b"retry-after", b"%d" % error.retry_after_s))
+        if isinstance(error, (TooLarge, SlowBody)):
+            headers.append((b"connection", b"close"))  # the rest of the body is not worth reading
+        return error.status, headers, problem(error, request_id.decode())
+
+
+class Headers:
+    """The request headers that matter here."""
+
+    __slots__ = ("_content_type", "_encoding", "_length", "_timeout_ms", "request_id")
+
+    def __init__(self, scope: Scope) -> None:
+        self._content_type = self._encoding = self._length = self._timeout_ms = self.request_id = b""
+        for name, value in scope["headers"]:
+            if name == b"content-type":
+                self._content_type = value
+            elif name == b"content-length":
+                self._length = value
+            elif name == b"content-encoding":
+                self._encoding = value
+            elif name == b"x-request-timeout-ms":
+                self._timeout_ms = value
+            elif name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+                self.request_id = value
+
+    def timeout_s(self, most: float) -> float:
+        """Seconds that this request may take: X-Request-Timeout-Ms, or *most*, whichever is less."""
+        if not self._timeout_ms:
+            return most
+        if not self._timeout_ms.isdigit() or int(self._timeout_ms) == 0:
+            given = self._timeout_ms.decode("latin-1")
+            raise InvalidInput(f"X-Request-Timeout-Ms must be a positive whole number; given: {given!r}")
+        return min(most, int(self._timeout_ms) / 1000)
+
+    def check_json(self, max_body_bytes: int) -> None:
+        """Raise UnsupportedMedia for anything but JSON in UTF-8, TooLarge for a body announced too large."""
+        if self._content_type not in (b"application/json", b""):
+            media, *parameters = self._content_type.decode("latin-1").lower().split(";")
+            charsets = [p.split("=", 1)[1].strip(' "') for p in parameters if p.strip().startswith("charset=")]
+            if media.strip() != "application/json" or charsets not in ([], ["utf-8"], ["utf8"]):
+                given = self._content_type.decode("latin-1")
+                raise UnsupportedMedia(f"send application/json in UTF-8; the Content-Type is {given!r}", value=given)
+        if self._encoding not in (b"", b"identity"):
+            given = self._encoding.decode("latin-1")
+            raise UnsupportedMedia(f"send the body uncompressed; the Content-Encoding is {given!r}", value=given)
+        if self._length and int(self._length) > max_body_bytes:
+            raise _body_too_large(max_body_bytes, int(self._length))
+
+
+class _Departure:
+    """
+    While a request waits for its answer: cancels it, as ClientGone, when its client hangs up.
+
+    (uvicorn tells nobody but those who ask `receive`.)
+    """
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._watcher: asyncio.Task[None] | None = None
+        self._gone = False
+
+    def __enter__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._request = asyncio.current_task()
+        self._timer = loop.call_later(WATCH_AFTER_S, self._start)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._timer.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
+        if self._gone and self._request is not None:
+            self._request.uncancel()
+            raise ClientGone("the client closed the connection") from error
+
+    def _start(self) -> None:
+        self._watcher = asyncio.get_running_loop().create_task(self._watch())
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._gone = True
+        if self._request is not None:
+            self._request.cancel()
+
+
+async def read_body(receive: Receive, max_body_bytes: int, deadline: float) -> bytes:
+    """The whole body. Raises TooLarge, SlowBody at *deadline* (the loop's time), ClientGone."""
+    message = await _next_part(receive, deadline)
+    body: bytes = message.get("body", b"")
+    if not message.get("more_body", False):
+        return body
+    parts, size = [body], len(body)
+    while message.get("more_body", False):
+        message = await _next_part(receive, deadline)
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > max_body_bytes:
+            raise _body_too_large(max_body_bytes, size)
+    return b"".join(parts)
+
+
+def problem(error: ServiceError, request_id: str) -> bytes:
+    """The application/problem+json document of *error* (RFC 9457)."""
+    document = {
+        "type": f"urn:vae-serve:{error.type}",
+        "title": error.title,
+        "status": error.status,
+        "detail": error.detail,
+        "request_id": request_id,
+    }
+    return orjson.dumps({**document, **{name: fact for name, fact in error.facts.items() if fact is not None}})
+
+
+async def _next_part(receive: Receive, deadline: float) -> Message:
+    try:
+        async with asyncio.timeout_at(deadline):
+            message = await receive()
+    except TimeoutError:
+        raise SlowBody("the body did not arrive within the request's time") from None
+    if message["type"] == "http.disconnect":
+        raise ClientGone("the client closed the connection while sending")
+    return message
+
+
+def _body_too_large(limit: int, size: int) -> TooLarge:
+    return TooLarge(f"the body has {size} bytes or more; the limit is {limit}", field="body", limit=limit, value=size)

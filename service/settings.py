@@ -1,0 +1,50 @@
+"""
+Every setting of the service, once: name, type, unit, default, help.
+
+Each is an environment variable VAE_<NAME> and a flag --<name> of `vae-serve`; a flag wins. Frozen once read: only
+`__main__` builds it from the environment, everything else takes it, or a number of it, as an argument.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """VAE_* in the environment, or --flags."""
+
+    model_config = SettingsConfigDict(env_prefix="VAE_", frozen=True, extra="forbid", cli_kebab_case=True)
+
+    bundle: Path = Field(
+        Path("deploy/models/digits"),
+        description="bundle directory (models/NAME/3: pinned), or model directory (models/NAME: its newest version)",
+    )
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="TCP port to listen on; 0 takes a free one")
+    device: Literal["auto", "cpu", "cuda", "tensorrt"] = Field(
+        "auto",
+        description="what runs the model; cuda and tensorrt refuse to start on less, auto falls back and says so",
+    )
+    threads: int = Field(0, ge=0, description="onnxruntime's CPU threads; 0: the CPUs of this process and its cgroup")
+    max_batch_rows: int = Field(256, ge=1, description="rows in one run of the model; a scored row counts once a draw")
+    max_batch_delay_ms: float = Field(
+        0.0, ge=0, le=1000, description="milliseconds that the oldest call waits for others to join; 0: none"
+    )
+    max_queue_rows: int = Field(
+        65536, ge=1, description="rows that may wait, a scored row counting once a draw; more is answered 429"
+    )
+    max_request_rows: int = Field(1024, ge=1, description="rows in one request; more is answered 413")
+    max_body_bytes: int = Field(32 * 2**20, ge=1024, description="bytes in one request body; more is answered 413")
+    request_timeout_s: float = Field(
+        30.0, gt=0, description="seconds from the request's headers to its answer, else 408 or 504"
+    )
+    keep_alive_s: int = Field(75, ge=1, description="seconds that an idle connection is kept; longer than a proxy's")
+    drain_delay_s: float = Field(
+        0.5, ge=0, description="seconds after SIGTERM in which /health/ready says 503 and requests are still answered"
+    )
+    drain_timeout_s: float = Field(30.0, gt=0, description="seconds that requests in flight get to finish after that")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severity that is logged")

@@ -1,0 +1,180 @@
+"""
+The operations on arrays: encode, decode, sample, interpolate, reconstruct, anomaly-score.
+
+Noise, temperature, paths. Values were checked before they come here; what this
+bundle cannot do is refused here, by name. Knows no HTTP and no wire format.
+"""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service import latent
+from service.anomaly import Anomaly, Plan, Scored
+from service.batcher import Batcher, Observer, Rows, Waiting
+from service.bundle import Bundle
+from service.engine import Engine
+from service.errors import BundleError, NonFinite, Unsupported
+from service.manifest import Operation
+from service.messages import MAX_SEED
+
+Array = NDArray[np.generic]
+Floats = NDArray[np.float64]
+GRAPHS_SERVED = {"encoder", "decoder", "scorer"}
+
+
+class Work(NamedTuple):
+    """What calls must agree on to share a batch."""
+
+    op: Operation
+    samples: int = 1
+    outputs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Walk:
+    """A path through the latent space: *alphas* (P,), *latents* (P, L), *outputs* (P, *shape)."""
+
+    alphas: Floats
+    latents: Array
+    outputs: Array
+    degenerate: bool
+
+
+class VAE:
+    """
+    The operations of one bundle: each takes checked arrays and a *deadline* in the event loop's time.
+
+    Every operation may raise Overloaded, DeadlineExceeded, InferenceFailed or NotReady, and Unsupported for what the
+    bundle does not have. To be made inside a running event loop. Raises BundleError for a bundle of a later service.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        engine: Engine,
+        observer: Observer[Work],
+        *,
+        max_batch_rows: int,
+        max_queue_rows: int,
+        max_batch_delay_s: float = 0.0,
+    ) -> None:
+        manifest = bundle.manifest
+        if more := set(manifest.graphs) - GRAPHS_SERVED:
+            file = manifest.graphs[next(iter(more))].file
+            raise BundleError(
+                bundle.path, file, f"this version of the service does not run the graph {', '.join(more)}"
+            )
+        self.bundle = bundle
+        self._engine = engine
+        self._batcher = Batcher(self._run, observer, max_batch_rows, max_queue_rows, max_batch_delay_s)
+        self.anomaly = Anomaly(bundle)
+        self._latent_dim = manifest.latent.dim
+
+    async def encode(self, x: Array, draws: int, seed: int | None, deadline: float) -> tuple[Rows, int | None]:
+        """Encode rows: mu and logvar (n, L), and z (n, draws, L) with the seed of those draws when there are any."""
+        outputs = dict(await self._submit(Work("encode"), {"x": x}, deadline))
+        if not draws:
+            return outputs, None
+        seed = _seed(seed)
+        eps = latent.noise(seed, len(x), draws, self._latent_dim)
+        std = np.exp(0.5 * outputs["logvar"].astype(np.float32))
+        outputs["z"] = outputs["mu"][:, None, :] + std[:, None, :] * eps
+        return outputs, seed
+
+    async def decode(self, z: Array, draw: bool, deadline: float) -> Array:
+        """Decode latents (n, L): the mean of p(x given z), (n, *shape)."""
+        if draw:
+            raise Unsupported("this bundle cannot draw from p(x given z); decode returns its mean", field="draw")
+        return (await self._submit(Work("decode"), {"z": z}, deadline))["mean"]
+
+    async def sample(
+        self, count: int, seed: int | None, temperature: float, truncation: float | None, deadline: float
+    ) -> tuple[Array, Array, int]:
+        """Sample latents from the prior, times *temperature*, and decode them: (count, L), (count, *shape), seed."""
+        seed = _seed(seed)
+        shape = count, self._latent_dim
+        eps = latent.truncated_noise(seed, truncation, *shape) if truncation else latent.noise(seed, *shape)
+        z = (temperature * eps).astype(np.float32)
+        return z, (await self._submit(Work("sample"), {"z": z}, deadline))["mean"], seed
+
+    async def interpolate(self, waypoints: Array, *, encoded: bool, steps: int, method: str, deadline: float) -> Walk:
+        """Walk along *waypoints*, rows or (*encoded*) latents, with *steps* points a leg, and decode the points."""
+        if not encoded:
+            waypoints = (await self._submit(Work("interpolate", outputs=("mu",)), {"x": waypoints}, deadline))["mu"]
+        points = waypoints.astype(np.float32)
+        t = np.linspace(0.0, 1.0, steps)
+        alphas, path, degenerate = [t[:1]], [points[:1]], False
+        for leg, (start, stop) in enumerate(itertools.pairwise(points)):
+            if method == "slerp":
+                z, bent = latent.slerp(start, stop, t)
+                degenerate |= bent
+            else:
+                z = latent.lerp(start, stop, t)
+            alphas.append(leg + t[1:])
+            path.append(z[1:])
+        latents = np.concatenate(path)
+        outputs = await self._submit(Work("interpolate", outputs=("mean",)), {"z": latents}, deadline)
+        return Walk(np.concatenate(alphas), latents, outputs["mean"], degenerate)
+
+    async def reconstruct(self, x: Array, deadline: float) -> Array:
+        """Encode rows and decode their mu: (n, *shape)."""
+        return (await self._submit(Work("reconstruct"), {"x": x}, deadline))["mean"]
+
+    async def anomaly_score(self, x: Array, plan: Plan, deadline: float) -> Scored:
+        """Score rows that are within the likelihood's support, as `anomaly.plan` was asked to; none is allowed."""
+        outputs: Rows = {}
+        if len(x):
+            work = Work("anomaly-score", plan.entry.samples, plan.outputs)
+            outputs = await self._submit(work, {"x": x}, deadline, weight=plan.entry.samples)
+        return self.anomaly.judge(plan, x, outputs)
+
+    def waiting(self) -> dict[str, Waiting]:
+        """What waits in the queue, by operation."""
+        merged: dict[str, Waiting] = {}
+        for work, waiting in self._batcher.waiting().items():
+            before = merged.get(work.op, Waiting(0, 0.0))
+            merged[work.op] = Waiting(before.rows + waiting.rows, max(before.oldest_s, waiting.oldest_s))
+        return merged
+
+    def admit(self, op: Operation) -> None:
+        """Raise, before any work of parsing, what a request for *op* would be refused with whatever it holds."""
+        if op not in self.bundle.manifest.capabilities.operations:
+            able = ", ".join(self.bundle.manifest.capabilities.operations)
+            raise Unsupported(f"this bundle has no operation {op}; it has: {able}")
+        self._batcher.admit(1)
+
+    def padding(self, rows: int) -> int:
+        """Rows of padding that a batch of *rows* is run with."""
+        return self._engine.padding(rows)
+
+    async def close(self, timeout_s: float) -> None:
+        """Finish what waits for at most *timeout_s*, and fail the rest."""
+        await self._batcher.close(timeout_s)
+
+    async def _submit(self, work: Work, rows: Rows, deadline: float, weight: int = 1) -> Rows:
+        outputs = await self._batcher.submit(work, rows, deadline, weight)
+        for name, array in outputs.items():
+            if not np.isfinite(array).all():
+                raise NonFinite(f"{work.op}: {name} holds a NaN or an infinity")
+        return outputs
+
+    def _run(self, work: Work, rows: Rows) -> Rows:
+        """One batch on the engine; the batcher calls it in its thread."""
+        if work.op == "anomaly-score":
+            return self._engine.run("scorer", {**rows, "eps": self.bundle.eps[: work.samples]}, work.outputs)
+        if work.op == "reconstruct":
+            rows = {"z": self._engine.run("encoder", rows, ("mu",))["mu"]}
+        if "z" in rows:
+            return self._engine.run("decoder", rows, ("mean",))
+        return self._engine.run("encoder", rows, work.outputs or ("mu", "logvar"))
+
+
+def _seed(seed: int | None) -> int:
+    return secrets.randbelow(MAX_SEED + 1) if seed is None else seed
