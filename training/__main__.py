@@ -1,0 +1,141 @@
+"""
+`vae-train`, or `python -m training`: one subcommand a step.
+
+    vae-train fit --data rows.csv --output models/pumps
+    vae-train evaluate --bundle models/pumps --data rows.csv
+    vae-train calibrate --bundle models/pumps --data normals.csv
+    vae-train export --checkpoint models/pumps/checkpoint-1.npz --output models/pumps --data rows.csv
+
+What goes wrong through data or options ends as one line on stderr and exit status 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+_DATA = ".csv, .npy, .npz (X; optional y, labels, columns), idx files or their directory, or sklearn:digits"
+_BUNDLE = "a bundle, or a model directory: its newest version"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse, run one step, and say in one line what the user must change, if anything."""
+    options = _parser().parse_args(arguments)
+    # below the parsing, so that --help need not wait for numpy and onnxruntime
+    from service.errors import StartError  # noqa: PLC0415
+    from training import steps  # noqa: PLC0415
+    from training.errors import TrainingError  # noqa: PLC0415
+
+    run = {"fit": steps.fit, "evaluate": steps.evaluate, "calibrate": steps.calibrate, "export": steps.export}
+    try:
+        run[options.command](options)
+    except (TrainingError, StartError, OSError) as error:
+        print(f"vae-train {options.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"vae-train {options.command}: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="vae-train", description="Fit a VAE to data and make a bundle for vae-serve.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    _add_fit(commands.add_parser("fit", help="the whole way: fit, export, calibrate, evaluate, write a bundle"))
+    _add_evaluate(commands.add_parser("evaluate", help="measure a bundle on held-out rows"))
+    _add_calibrate(commands.add_parser("calibrate", help="write a new version of a bundle, with new calibration"))
+    _add_export(commands.add_parser("export", help="make a bundle from a checkpoint"))
+    return parser
+
+
+def _add_fit(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Read --data; write OUTPUT/<next version>/ and, beside it, the checkpoint and the fit log."
+    add = parser.add_argument
+    add("--data", required=True, metavar="FILE|DIR", help=f"{_DATA}; y: 1 = anomaly, never trained on")
+    add("--output", required=True, type=Path, metavar="DIR", help="model directory, as models/NAME; made if need be")
+    add("--likelihood", choices=("gaussian", "bernoulli"), default="gaussian", help="default %(default)s")
+    add("--sigma", choices=("feature", "shared"), default="feature", help="gaussian: one a feature (default), or one")
+    add("--binarize", choices=("none", "threshold", "dynamic"), default="none", help="grey images to binary ones")
+    add("--latent-dim", type=_count, metavar="N", help="latents (default 2 sqrt(features), 2 to 64)")
+    add("--hidden", type=_widths, metavar="N,N", help="encoder widths, reversed in the decoder; none: a linear VAE")
+    add("--activation", choices=("silu", "relu", "tanh"), default="silu", help="default %(default)s")
+    add("--epochs", type=_count, metavar="N", help="at most so many (default about 6,000 steps, 20 to 500 epochs)")
+    add("--minutes", type=_positive, metavar="N", default=math.inf, help="stop after the epoch in which they are over")
+    add("--batch-size", type=_count, metavar="N", default=128, help="rows a step (default %(default)s)")
+    add("--learning-rate", type=_positive, metavar="X", default=2e-3, help="the first (default %(default)s), of AdamW")
+    add("--warmup-epochs", type=_share, metavar="N", default=10.0, help="KL weight from 0 to 1 (default %(default)s)")
+    add("--patience", type=_count, metavar="N", default=30, help="epochs without a better ELBO (default %(default)s)")
+    add("--validation", type=_share, metavar="X", default=0.1, help="fraction for early stopping (default %(default)s)")
+    add("--calibration", type=_share, metavar="X", default=0.15, help="fraction for thresholds (default %(default)s)")
+    add("--test", type=_share, metavar="X", default=0.15, help="fraction for the evaluation (default %(default)s)")
+    add("--draws", type=_count, metavar="K", default=64, help="of the bound of log p(x) (default %(default)s)")
+    add("--checkpoint", type=Path, metavar="FILE", help="default OUTPUT/checkpoint-<version>.npz")
+    add("--log", type=Path, metavar="FILE", help="JSON lines, one an epoch (default OUTPUT/fit-<version>.jsonl)")
+    _add_common(parser)
+
+
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Read a bundle and --data; print a table. Rows that the bundle was made from are left out."
+    add = parser.add_argument
+    add("--bundle", required=True, type=Path, metavar="DIR", help=_BUNDLE)
+    add("--data", required=True, metavar="FILE|DIR", help=_DATA)
+    add("--draws", type=_count, metavar="K", default=64, help="of the bound of log p(x) (default %(default)s)")
+    add("--json", type=Path, metavar="FILE", help="write the figures there too")
+    _add_common(parser)
+
+
+def _add_calibrate(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Read a bundle and --data, normal rows that it has not seen; write the next version beside it."
+    add = parser.add_argument
+    add("--bundle", required=True, type=Path, metavar="DIR", help=_BUNDLE)
+    add("--data", required=True, metavar="FILE|DIR", help=_DATA)
+    _add_common(parser)
+
+
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Read a checkpoint; write OUTPUT/<next version>/."
+    add = parser.add_argument
+    add("--checkpoint", required=True, type=Path, metavar="FILE", help="as left by fit")
+    add("--output", required=True, type=Path, metavar="DIR", help="model directory, as models/NAME; made if need be")
+    add("--data", metavar="FILE|DIR", help="what it was fitted to, for calibration; without it, no anomaly-score")
+    add("--draws", type=_count, metavar="K", default=64, help="of the bound of log p(x) (default %(default)s)")
+    _add_common(parser)
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seed", type=_seed, metavar="N", default=0, help="of all that is drawn (default %(default)s)")
+    parser.add_argument("--threads", type=_seed, metavar="N", default=0, help="CPU threads (default 0: all)")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar, no table")
+
+
+def _count(text: str) -> int:
+    return int(_at_least(1, int(text)))
+
+
+def _seed(text: str) -> int:
+    return int(_at_least(0, int(text)))
+
+
+def _share(text: str) -> float:
+    return _at_least(0, float(text))
+
+
+def _positive(text: str) -> float:
+    return _at_least(sys.float_info.min, float(text))
+
+
+def _widths(text: str) -> tuple[int, ...]:
+    return () if text in ("", "none") else tuple(_count(width) for width in text.split(","))
+
+
+def _at_least(least: float, value: float) -> float:
+    if not value >= least:
+        raise argparse.ArgumentTypeError(f"{value:g} is too small")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,199 @@
+"""
+A data set in memory: rows in original units and dtype, what one row is (`Inputs`), and a hash of it all.
+
+`load` takes `.csv`, `.npy`, `.npz`, MNIST's idx files, or the word `sklearn:digits`. Rows labelled as anomalies are
+kept apart from the first line on: nothing is ever fitted or calibrated on them. Knows nothing of splits or models.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.manifest import Column, Inputs
+from training.csv_file import read_csv
+from training.errors import DataError
+from training.idx import read_idx, read_idx_directory
+
+Array = NDArray[np.generic]
+
+CLAMP: Final = 100.0
+"""Standard deviations from the mean beyond which inputs are taken as being that far: scores stay finite."""
+
+DIGITS: Final = "sklearn:digits"
+_CHANNELS = (1, 3, 4)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """
+    Rows of one kind.
+
+    *x*: (n, *shape), normal as far as anybody said. *labels*: (n,) classes, for reports only.
+    *anomalies*, *test*: rows like those of *x*; *test* is given where the source has its own test split.
+    """
+
+    source: str
+    inputs: Inputs
+    x: Array
+    labels: Array | None = None
+    anomalies: Array | None = None
+    test: Array | None = None
+    test_labels: Array | None = None
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of dtype, shape and values of all rows, in order."""
+        digest = hashlib.sha256()
+        for part in (self.x, self.anomalies, self.test):
+            if part is not None:
+                digest.update(f"{part.dtype.str} {part.shape} ".encode())
+                digest.update(np.ascontiguousarray(part).view(np.uint8).reshape(-1).data)
+        return digest.hexdigest()
+
+
+def load(source: str) -> Dataset:
+    """
+    The data set at *source*: a path, or `sklearn:digits`.
+
+    Raises DataError, naming the file, the row, the column and the reason.
+    """
+    if source == DIGITS:
+        return _digits()
+    path = Path(source)
+    if not path.exists():
+        raise DataError(f"{source}: no such file or directory")
+    if path.is_dir():
+        x, labels, test, test_labels = read_idx_directory(path)
+        return Dataset(path.name, image_inputs(path.name, x), x, labels, test=test, test_labels=test_labels)
+    if path.suffix == ".csv":
+        names, x = read_csv(path)
+        return Dataset(path.name, table_inputs(names), x)
+    if path.suffix in (".npy", ".npz"):
+        return from_arrays(path.name, _numpy_load(path))
+    if "idx" in path.name:
+        return from_arrays(path.name, {"X": read_idx(path)})
+    raise DataError(f"{source}: not a .csv, .npy, .npz or idx file, nor a directory of idx files")
+
+
+def from_arrays(source: str, arrays: dict[str, Array]) -> Dataset:
+    """
+    The data set in `X`; optional `y` (1 = anomaly), `labels` (classes) and `columns` (names).
+
+    2-D arrays are tables, 3-D and 4-D ones images. Raises DataError where they do not belong together.
+    """
+    if "X" not in arrays:
+        raise DataError(f"{source}: holds {', '.join(sorted(arrays)) or 'nothing'}; the rows must be called X")
+    x = arrays["X"]
+    if x.dtype == bool:
+        x = x.astype(np.uint8)
+    if x.dtype.kind not in "iuf":
+        raise DataError(f"{source}: X is of type {x.dtype}, not numbers")
+    if x.ndim not in (2, 3, 4):
+        raise DataError(f"{source}: X has shape {x.shape}; rows of a table are 2-D, images 3-D or 4-D")
+    if min(x.shape) == 0:
+        raise DataError(f"{source}: X has shape {x.shape}: no values")
+    if x.ndim == 2:
+        names = [str(name) for name in arrays.get("columns", np.array([f"x{i}" for i in range(x.shape[1])]))]
+        inputs = table_inputs(_column_names(source, names, x.shape[1]))
+    else:
+        inputs = image_inputs(source, x)
+    _require_finite(source, x, inputs)
+    anomalous = _flags(source, arrays["y"], len(x)) if "y" in arrays else np.zeros(len(x), bool)
+    labels = arrays.get("labels")
+    if labels is not None and labels.shape != (len(x),):
+        raise DataError(f"{source}: labels has shape {labels.shape}; X has {len(x)} rows")
+    if not anomalous.any():
+        return Dataset(source, inputs, x, labels)
+    kept = None if labels is None else labels[~anomalous]
+    return Dataset(source, inputs, x[~anomalous], kept, anomalies=x[anomalous])
+
+
+def table_inputs(names: list[str]) -> Inputs:
+    """A row of numbers by name, float64."""
+    columns = tuple(Column(name=name) for name in names)
+    return Inputs(kind="table", shape=(len(names),), dtype="float64", columns=columns, clamp=CLAMP)
+
+
+def image_inputs(source: str, x: Array) -> Inputs:
+    """An image, float32, by its shape: (n, H, W), (n, H, W, channels) or (n, channels, H, W); pixels as they are."""
+    layout: Literal["HW", "HWC", "CHW"]
+    if x.ndim == 3:
+        layout = "HW"
+    elif x.shape[-1] in _CHANNELS:
+        layout = "HWC"
+    elif x.shape[1] in _CHANNELS:
+        layout = "CHW"
+    else:
+        raise DataError(f"{source}: X has shape {x.shape}; no axis has 1, 3 or 4 channels")
+    return Inputs(kind="image", shape=x.shape[1:], dtype="float32", layout=layout, range=_range(x), clamp=CLAMP)
+
+
+def _range(x: Array) -> tuple[float, float] | None:
+    """The lowest and highest value that a pixel can have, where its type or its values tell."""
+    low, high = float(x.min()), float(x.max())
+    if x.dtype.kind == "f" or (low, high) == (0.0, 1.0):
+        return (0.0, 1.0) if low >= 0 and high <= 1 else None
+    return (0.0, 255.0) if low >= 0 and high <= 255 else None
+
+
+def _digits() -> Dataset:
+    from sklearn.datasets import load_digits  # noqa: PLC0415 - scikit-learn is slow to import, and for this only
+
+    found = load_digits()
+    x, labels = found.images.astype(np.uint8), found.target.astype(np.uint8)
+    inputs = Inputs(kind="image", shape=(8, 8), dtype="float32", layout="HW", range=(0.0, 16.0), clamp=CLAMP)
+    return Dataset(DIGITS, inputs, x, labels)
+
+
+def _numpy_load(path: Path) -> dict[str, Array]:
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return {"X": loaded}
+        with loaded as archive:
+            return {name: archive[name] for name in archive.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path.name}: not a file of plain numpy arrays: {error}") from None
+
+
+def _column_names(source: str, names: list[str], count: int) -> list[str]:
+    if len(names) != count:
+        raise DataError(f"{source}: columns has {len(names)} names; X has {count} columns")
+    for i, name in enumerate(names):
+        if not name or name in names[:i]:
+            raise DataError(
+                f"{source}: column {i} {f'is called {name!r}, as one before it' if name else 'has no name'}"
+            )
+    return names
+
+
+def _flags(source: str, y: Array, rows: int) -> NDArray[np.bool_]:
+    if y.shape != (rows,):
+        raise DataError(f"{source}: y has shape {y.shape}; X has {rows} rows")
+    if not np.isin(y, (0, 1)).all():
+        raise DataError(
+            f"{source}: y must be 0 (normal) or 1 (anomaly); row {int(np.argmin(np.isin(y, (0, 1))))} is not"
+        )
+    flags: NDArray[np.bool_] = y.astype(bool)
+    if flags.all():
+        raise DataError(f"{source}: y says that every row is an anomaly; there is nothing to learn from")
+    return flags
+
+
+def _require_finite(source: str, x: Array, inputs: Inputs) -> None:
+    if x.dtype.kind != "f":
+        return
+    flat = x.reshape(len(x), -1)
+    wrong = ~np.isfinite(flat)
+    if wrong.any():
+        row, c = divmod(int(np.argmax(wrong)), math.prod(inputs.shape))
+        what = "column" if inputs.kind == "table" else "pixel"
+        raise DataError(f"{source}: row {row}, {what} {inputs.names[c]!r}: {flat[row, c]} is not a finite number")

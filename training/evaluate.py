@@ -1,0 +1,157 @@
+"""
+Evaluation of a bundle on held-out rows: bounds of log p(x), what the latents do, false alarms, ranking of anomalies.
+
+Runs the exported graphs, so that what is measured is what is served. Knows arrays; no torch, no files.
+B rows, K draws, L latents.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import JsonValue
+
+from service import calibration
+from service.bundle import Bundle
+from service.engine import Engine
+from service.manifest import Inputs
+from service.scores import score
+from training.scorer import chunks, outputs_of, run_scorer
+
+Array = NDArray[np.generic]
+Floats = NDArray[np.float64]
+
+ACTIVE: Final = 0.01
+_CHUNK_VALUES = 2**21
+
+
+def evaluate(
+    bundle: Bundle, engine: Engine, x: Array, anomalies: Array | None = None, draws: int = 64, seed: int = 0
+) -> dict[str, JsonValue]:
+    """
+    Everything there is to say of *bundle* on normal rows *x* and, where there are any, labelled *anomalies*.
+
+    *draws*: K of the importance-weighted bound.
+    """
+    report: dict[str, JsonValue] = {"rows": len(x), **bounds(engine, bundle.manifest.inputs, x, draws, seed)}
+    report |= latents(engine, bundle.manifest.inputs, x)
+    if bundle.manifest.calibrated:
+        report["false_alarms"] = false_alarms(bundle, engine, x)
+        if anomalies is not None:
+            report["anomalies"] = len(anomalies)
+            report["auroc"] = ranking(bundle, engine, x, anomalies)
+    return report
+
+
+def bounds(engine: Engine, inputs: Inputs, x: Array, draws: int, seed: int = 0) -> dict[str, JsonValue]:
+    """
+    The mean over rows of the ELBO, its two parts, and the bound L_K with *draws* fresh normal draws, in nats.
+
+    Each with the standard error of that mean over the rows. L_K is a running logsumexp over chunks of draws, so that
+    any K fits in memory (Burda et al. 2016, eq. 8).
+    """
+    generator = np.random.default_rng([seed, 4])
+    latent_dim = engine.run("encoder", {"x": np.ascontiguousarray(x[:1], inputs.dtype)})["mu"].shape[1]
+    at_once = min(draws, 128)
+    log_px_z, kl, log_px = [], [], []
+    for rows in chunks(x, inputs, max(1, _CHUNK_VALUES // (at_once * inputs.features))):
+        total, most, log_sum = np.zeros(len(rows)), np.full(len(rows), -np.inf), np.zeros(len(rows))
+        for start in range(0, draws, at_once):
+            eps = generator.standard_normal((min(at_once, draws - start), latent_dim), np.float32)
+            got = engine.run("scorer", {"x": rows, "eps": eps}, ("log_w", "log_px_z", "kl"))
+            log_w = got["log_w"].astype(np.float64)  # (B, K)
+            total += got["log_px_z"].astype(np.float64).sum(axis=1)
+            higher = np.maximum(most, log_w.max(axis=1))
+            log_sum = log_sum * np.exp(most - higher) + np.exp(log_w - higher[:, None]).sum(axis=1)
+            most = higher
+        log_px_z.append(total / draws)
+        kl.append(got["kl"].astype(np.float64).sum(axis=1))
+        log_px.append(most + np.log(log_sum) - math.log(draws))
+    reconstruction, divergence = np.concatenate(log_px_z), np.concatenate(kl)
+    return {
+        "draws": draws,
+        "elbo": _mean(reconstruction - divergence),
+        "reconstruction": _mean(reconstruction),
+        "kl": _mean(divergence),
+        "log_px": _mean(np.concatenate(log_px)),
+    }
+
+
+def latents(engine: Engine, inputs: Inputs, x: Array) -> dict[str, JsonValue]:
+    """
+    The mean KL of each latent, and how many are active: Var_x(mu_j) > 0.01.
+
+    Burda et al. 2016, section 5.2.
+    """
+    parts = [engine.run("encoder", {"x": rows}) for rows in chunks(x, inputs, 1024)]
+    mu = np.concatenate([part["mu"] for part in parts]).astype(np.float64)
+    logvar = np.concatenate([part["logvar"] for part in parts]).astype(np.float64)
+    kl = 0.5 * (np.square(mu) + np.exp(logvar) - logvar - 1).mean(axis=0)
+    return {"active_units": int((mu.var(axis=0) > ACTIVE).sum()), "kl_per_latent": [round(v, 4) for v in kl.tolist()]}
+
+
+def false_alarms(bundle: Bundle, engine: Engine, x: Array) -> list[JsonValue]:
+    """
+    For each calibrated alpha of the default score: how many normal rows *x* it flags, and how many it may.
+
+    The count on m rows, given n calibration rows, is beta-binomial; its central 90 % interval stands beside it.
+    """
+    scoring = bundle.manifest.scoring
+    entry = next(e for e in bundle.manifest.calibrated if (e.kind, e.samples) == (scoring.kind, scoring.samples))
+    scores = scores_of(bundle, engine, x)[scoring.kind]
+    found: list[JsonValue] = []
+    for threshold in entry.thresholds:
+        k = calibration.rank(entry.rows, threshold.alpha)
+        low, high = beta_binomial_interval(len(x), entry.rows + 1 - k, k)
+        flagged = int((scores > threshold.threshold).sum())
+        found.append(
+            {
+                "alpha": threshold.alpha,
+                "flagged": flagged,
+                "rate": flagged / len(x),
+                "interval": [low / len(x), high / len(x)],
+                "inside": low <= flagged <= high,
+            }
+        )
+    return found
+
+
+def ranking(bundle: Bundle, engine: Engine, normal: Array, anomalies: Array) -> dict[str, JsonValue]:
+    """The AUROC of each score kind at the default K: the chance that an anomaly scores above a normal row."""
+    inside, outside = scores_of(bundle, engine, normal), scores_of(bundle, engine, anomalies)
+    return {kind: auroc(inside[kind], outside[kind]) for kind in inside}
+
+
+def scores_of(bundle: Bundle, engine: Engine, x: Array) -> dict[str, Floats]:
+    """The scores of each kind with the default K and the draws of the bundle, as the service has them: (n,) each."""
+    kinds = bundle.manifest.capabilities.score_kinds
+    eps = bundle.eps[: bundle.manifest.scoring.samples]
+    outputs = run_scorer(engine, bundle.manifest.inputs, x, eps, outputs_of(kinds))
+    return {kind: score(kind, outputs) for kind in kinds}
+
+
+def auroc(normal: Floats, anomalies: Floats) -> float:
+    """P(anomaly > normal) + P(equal) / 2, from the ranks (Mann & Whitney 1947)."""
+    ordered = np.sort(normal)
+    below = np.searchsorted(ordered, anomalies, side="left") + np.searchsorted(ordered, anomalies, side="right")
+    return float(below.mean() / 2 / len(normal))
+
+
+def beta_binomial_interval(m: int, a: int, b: int, level: float = 0.9) -> tuple[int, int]:
+    """The central *level* interval of the number of successes in *m* trials whose rate is Beta(a, b)."""
+    log_gamma = math.lgamma
+    norm = log_gamma(m + 1) - log_gamma(m + a + b) - log_gamma(a) - log_gamma(b) + log_gamma(a + b)
+    log_mass = [
+        norm - log_gamma(j + 1) - log_gamma(m - j + 1) + log_gamma(j + a) + log_gamma(m - j + b) for j in range(m + 1)
+    ]
+    below = np.cumsum(np.exp(log_mass))
+    tail = (1 - level) / 2
+    return int(np.searchsorted(below, tail)), min(m, int(np.searchsorted(below, 1 - tail)))
+
+
+def _mean(values: Floats) -> dict[str, JsonValue]:
+    error = float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
+    return {"mean": float(values.mean()), "standard_error": error}

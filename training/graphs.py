@@ -1,0 +1,134 @@
+"""
+What is exported: the three functions of a bundle as modules of tensors, original units in, original units out.
+
+The names of the tensors are those of design and service; the likelihood's maths is nowhere else. No randomness:
+eps is an input. B rows, K draws, L latents, C features.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from service.manifest import Graph, GraphName
+from service.manifest import Tensor as TensorSpec
+from training.models.mlp import VAE
+from training.objective import kl_per_latent, latent_log_ratio, reparameterize
+
+
+class EncoderGraph(nn.Module):
+    """x -> mu, logvar of q(z|x)."""
+
+    def __init__(self, vae: VAE) -> None:
+        super().__init__()
+        self.vae = vae
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, *shape) -> (B, L), (B, L)."""
+        mu, logvar = self.vae.encode(self.vae.scaling(x))
+        return mu, logvar
+
+
+class DecoderGraph(nn.Module):
+    """z -> mean and central 95 % interval of p(x|z), in original units."""
+
+    def __init__(self, vae: VAE) -> None:
+        super().__init__()
+        self.vae = vae
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, L) -> (B, *shape) three times."""
+        theta = self.vae.decode(z).unsqueeze(1)  # (B, 1, P): a mixture of one
+        parts = self.vae.likelihood.predict(theta, torch.ones_like(z[:, :1]))
+        shape = (-1, *self.vae.inputs.shape)
+        mean, lower, upper = (self.vae.scaling.restore(part).reshape(shape) for part in parts)
+        return mean, lower, upper
+
+
+class ScorerGraph(nn.Module):
+    """
+    x and K draws -> everything that the score kinds and their explanations are made of.
+
+    With the self-normalised weights w~ = softmax_k(log w_k):
+    nll = -(logsumexp_k log w_k - log K) = sum_c feature_nll_iw_c + latent_term, because
+    logsumexp_k log w_k = sum_k w~_k log w_k + H(w~), so that
+    latent_term = sum_k w~_k (log w~_k - log p(z_k) + log q(z_k|x)) + log K, computed as it stands: as the
+    difference of score and features it would lose its digits to cancellation.
+    expected, lower, upper are those of the mixture sum_k w~_k p(x|z_k), see `Likelihood.predict`.
+    """
+
+    def __init__(self, vae: VAE) -> None:
+        super().__init__()
+        self.vae = vae
+
+    def forward(self, x: Tensor, eps: Tensor) -> tuple[Tensor, ...]:
+        """(B, *shape), (K, L) -> the outputs of SCORER_OUTPUTS."""
+        v = self.vae.scaling(x)  # (B, C)
+        mu, logvar = self.vae.encode(v)
+        z = reparameterize(mu, logvar, eps)  # (B, K, L)
+        theta = self.vae.decode(z)  # (B, K, P)
+        log_px_zc = self.vae.likelihood.log_prob(theta, v.unsqueeze(1))  # (B, K, C)
+        log_px_z = log_px_zc.sum(dim=-1)  # (B, K)
+        ratio = latent_log_ratio(z, eps, logvar)  # (B, K)
+        log_w = log_px_z + ratio
+        log_weights = log_w.log_softmax(dim=1)
+        weights = log_weights.exp()
+        log_draws = torch.ones_like(eps[:, 0]).sum().log()
+        feature_nll_iw = -torch.matmul(weights.unsqueeze(1), log_px_zc).squeeze(1)  # (B, C)
+        latent_term = (weights * (log_weights - ratio)).sum(dim=1) + log_draws  # (B,)
+        expected, lower, upper = (
+            self.vae.scaling.restore(part) for part in self.vae.likelihood.predict(theta, weights)
+        )
+        return (
+            log_w,
+            log_px_z,
+            kl_per_latent(mu, logvar),
+            latent_term,
+            feature_nll_iw,
+            -log_px_zc.mean(dim=1),
+            expected,
+            lower,
+            upper,
+        )
+
+
+def modules(vae: VAE) -> dict[GraphName, nn.Module]:
+    """The modules to export, by graph, without gradients."""
+    built: dict[GraphName, nn.Module] = {
+        "encoder": EncoderGraph(vae),
+        "decoder": DecoderGraph(vae),
+        "scorer": ScorerGraph(vae),
+    }
+    return {name: module.train(mode=False) for name, module in built.items()}
+
+
+def specs(vae: VAE) -> dict[GraphName, Graph]:
+    """The graphs as the manifest names them: files, tensors, dtypes and shapes."""
+    latent, features, dtype = vae.config.latent_dim, vae.inputs.features, vae.inputs.dtype
+    row = ("batch", *vae.inputs.shape)
+    x = TensorSpec(name="x", dtype=dtype, shape=row)
+    eps = TensorSpec(name="eps", dtype="float32", shape=("draws", latent))
+    by_feature = ("batch", features)
+    return {
+        "encoder": Graph(file="encoder.onnx", inputs=(x,), outputs=_floats(("batch", latent), "mu", "logvar")),
+        "decoder": Graph(
+            file="decoder.onnx",
+            inputs=_floats(("batch", latent), "z"),
+            outputs=tuple(TensorSpec(name=name, dtype=dtype, shape=row) for name in ("mean", "lower", "upper")),
+        ),
+        "scorer": Graph(
+            file="scorer.onnx",
+            inputs=(x, eps),
+            outputs=(
+                *_floats(("batch", "draws"), "log_w", "log_px_z"),
+                *_floats(("batch", latent), "kl"),
+                *_floats(("batch",), "latent_term"),
+                *_floats(by_feature, "feature_nll_iw", "feature_nll_mean"),
+                *(TensorSpec(name=name, dtype=dtype, shape=by_feature) for name in ("expected", "lower", "upper")),
+            ),
+        ),
+    }
+
+
+def _floats(shape: tuple[int | str, ...], *names: str) -> tuple[TensorSpec, ...]:
+    return tuple(TensorSpec(name=name, dtype="float32", shape=shape) for name in names)

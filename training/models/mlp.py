@@ -1,0 +1,117 @@
+"""
+The VAE with fully connected encoder and decoder, and the configuration that rebuilds it.
+
+Knows the shapes of tensors; nothing of data files, optimisers or ONNX. B rows, C features, L latents, P numbers
+from the decoder (see `Likelihood.outputs`).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from service.manifest import Inputs
+from training.likelihoods import Family, Gaussian, Likelihood, Sigma, make_likelihood
+from training.scaling import Scaling, log_sigma_floor, moments
+
+Activation = Literal["silu", "relu", "tanh"]
+Array = NDArray[np.generic]
+
+LOGVAR_BOUND = 10.0
+
+
+@dataclass(frozen=True)
+class VAEConfig:
+    """
+    What is needed to build the network again; saved in the checkpoint and the manifest.
+
+    *hidden*: widths of the encoder's layers; the decoder has them in reverse. Empty: a linear VAE.
+    *standardise*: false where values pass as they are.
+    """
+
+    latent_dim: int
+    hidden: tuple[int, ...]
+    likelihood: Family
+    activation: Activation = "silu"
+    sigma: Sigma = "feature"
+    standardise: bool = True
+
+
+def default_latent_dim(features: int) -> int:
+    """2 sqrt(C), rounded up, between 2 and 64, and never more than the features."""
+    return min(features, max(2, min(64, math.ceil(2 * math.sqrt(features)))))
+
+
+def default_hidden(features: int) -> tuple[int, ...]:
+    """Two layers, wider for images."""
+    return (128, 128) if features <= 256 else (256, 256)
+
+
+class VAE(nn.Module):
+    """
+    q(z|x) = N(mu, diag exp(logvar)) and p(x|z), on standardised values.
+
+    `scaling` and `likelihood` are parts of it, so that it can be asked in original units.
+    """
+
+    def __init__(self, inputs: Inputs, config: VAEConfig, seed: int = 0) -> None:
+        super().__init__()
+        self.inputs = inputs
+        self.config = config
+        generator = torch.Generator().manual_seed(seed)
+        widths = (inputs.features, *config.hidden)
+        self.scaling = Scaling(inputs, identity=not config.standardise)
+        self.likelihood: Likelihood = make_likelihood(config.likelihood, inputs.features, config.sigma)
+        self.encoder = _layers(widths, config.activation, generator)
+        self.mu = _linear(widths[-1], config.latent_dim, generator)
+        self.logvar = _linear(widths[-1], config.latent_dim, generator)
+        self.decoder = _layers((config.latent_dim, *config.hidden[::-1]), config.activation, generator)
+        last = config.hidden[0] if config.hidden else config.latent_dim
+        self.theta = _linear(last, self.likelihood.outputs, generator)
+
+    def encode(self, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Mu and logvar of q(z|x), logvar smoothly within +-10: (B, C) standardised -> (B, L) each."""
+        h = self.encoder(v)
+        return self.mu(h), LOGVAR_BOUND * torch.tanh(self.logvar(h) / LOGVAR_BOUND)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """The parameters of p(x|z): (..., L) -> (..., P)."""
+        theta: Tensor = self.theta(self.decoder(z))
+        return theta
+
+    def adapt(self, x: Array) -> None:
+        """Take scaling, the floor of sigma and the decoder's first bias from the training rows: (n, *shape)."""
+        with torch.no_grad():
+            scale = np.ones(self.inputs.features)
+            if self.config.standardise:
+                center, scale = moments(x, self.inputs)
+                self.scaling.center.copy_(torch.from_numpy(center))
+                self.scaling.scale.copy_(torch.from_numpy(scale))
+            if isinstance(self.likelihood, Gaussian):
+                self.likelihood.log_scale.copy_(torch.from_numpy(np.log(scale)))
+                self.likelihood.log_sigma_min.copy_(torch.from_numpy(log_sigma_floor(x, self.inputs, scale)))
+            some = self.scaling(torch.from_numpy(x[:20000].astype(self.inputs.dtype)))
+            self.theta.bias.copy_(self.likelihood.initial_bias(some.mean(dim=0)))
+
+
+def _layers(widths: tuple[int, ...], activation: Activation, generator: torch.Generator) -> nn.Sequential:
+    act = {"silu": nn.SiLU, "relu": nn.ReLU, "tanh": nn.Tanh}[activation]
+    layers: list[nn.Module] = []
+    for width, following in itertools.pairwise(widths):
+        layers += [_linear(width, following, generator), act()]
+    return nn.Sequential(*layers)
+
+
+def _linear(width: int, following: int, generator: torch.Generator) -> nn.Linear:
+    """Glorot & Bengio 2010, eq. 16, drawn from *generator*: the global one would tie runs to what ran before."""
+    layer = nn.Linear(width, following, device="meta").to_empty(device="cpu")
+    nn.init.xavier_uniform_(layer.weight, generator=generator)
+    nn.init.zeros_(layer.bias)
+    return layer

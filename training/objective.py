@@ -1,0 +1,81 @@
+"""
+The objective of a variational autoencoder: KL, ELBO, importance weights, schedules. Pure functions of tensors.
+
+Kingma & Welling 2014 (VAE), Burda et al. 2016 (IWAE). q(z|x) = N(mu, diag exp(logvar)), p(z) = N(0, I).
+All in nats; sums over features and latents, never means. B rows, K draws, L latents.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def reparameterize(mu: Tensor, logvar: Tensor, eps: Tensor) -> Tensor:
+    """
+    Z = mu + exp(logvar / 2) * eps: (B, L), (B, L), (K, L) or (B, K, L) -> (B, K, L).
+
+    Kingma & Welling 2014, section 2.4.
+    """
+    return mu.unsqueeze(1) + (0.5 * logvar).exp().unsqueeze(1) * eps
+
+
+def kl_per_latent(mu: Tensor, logvar: Tensor) -> Tensor:
+    """
+    KL(N(mu_j, exp(logvar_j)) || N(0, 1)) of each latent: (B, L) -> (B, L).
+
+    = 1/2 (mu_j^2 + exp(logvar_j) - logvar_j - 1), Kingma & Welling 2014, appendix B.
+    """
+    return 0.5 * (mu.square() + logvar.exp() - logvar - 1)
+
+
+def kl_divergence(mu: Tensor, logvar: Tensor) -> Tensor:
+    """KL(q(z|x) || p(z)) = sum_j KL_j: (B, L) -> (B,)."""
+    return kl_per_latent(mu, logvar).sum(dim=-1)
+
+
+def elbo(log_px_z: Tensor, kl: Tensor) -> Tensor:
+    """
+    mean_k log p(x|z_k) - KL, with the KL in closed form: (B, K), (B,) -> (B,). Higher is better.
+
+    Kingma & Welling 2014, eq. 7.
+    """
+    return log_px_z.mean(dim=1) - kl
+
+
+def latent_log_ratio(z: Tensor, eps: Tensor, logvar: Tensor) -> Tensor:
+    """
+    Log p(z_k) - log q(z_k|x): (B, K, L), (K, L) or (B, K, L), (B, L) -> (B, K).
+
+    = sum_j (eps_kj^2 - z_kj^2 + logvar_j) / 2 where z = mu + exp(logvar / 2) eps: the terms in 2 pi cancel.
+    """
+    return 0.5 * (eps.square().sum(dim=-1) - z.square().sum(dim=-1) + logvar.sum(dim=-1).unsqueeze(1))
+
+
+def log_weights(log_px_z: Tensor, z: Tensor, eps: Tensor, logvar: Tensor) -> Tensor:
+    """
+    Log w_k = log p(x|z_k) + log p(z_k) - log q(z_k|x): (B, K).
+
+    Burda et al. 2016, section 3.
+    """
+    return log_px_z + latent_log_ratio(z, eps, logvar)
+
+
+def iwae_bound(log_w: Tensor) -> Tensor:
+    """
+    Log (1/K sum_k w_k): (B, K) -> (B,).
+
+    Burda et al. 2016, eq. 8: a lower bound of log p(x) in expectation, and no looser with every further draw.
+    """
+    return torch.logsumexp(log_w, dim=1) - math.log(log_w.shape[1])
+
+
+def warm_up(epoch: float, warmup_epochs: float) -> float:
+    """
+    The weight of the KL in the loss: from 0 to 1 over the first *warmup_epochs*, then 1.
+
+    Bowman et al. 2016, section 3.1; Sonderby et al. 2016, section 2.3. Never used in a score.
+    """
+    return 1.0 if warmup_epochs <= 0 else min(1.0, epoch / warmup_epochs)

@@ -1,0 +1,191 @@
+"""
+The gate between PyTorch and the bundle: onnxruntime must compute what PyTorch computes, or nothing is written.
+
+Compared on random rows and on inputs that nobody sends on purpose: zeros, 8 sigma, a million sigma, the largest
+float. Values in original units are compared standardised, so that a column of millions and one of millionths are
+held to the same digits. B rows, K draws, C features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from service.bundle import Arrays
+from service.engine import ATOL, RTOL, Engine
+from service.manifest import Graph, GraphName
+from training.errors import ParityError
+from training.graphs import modules, specs
+from training.models.mlp import VAE
+
+Floats = NDArray[np.float64]
+
+BATCHES = (1, 2, 7, 64)
+DRAWS = (1, 2, 16)
+_ORIGINAL_UNITS = ("mean", "expected", "lower", "upper")
+_STEP_MARGIN = 1e-4
+
+
+@dataclass(frozen=True)
+class Case:
+    """One kind of input, by tensor name."""
+
+    kind: str
+    feeds: Arrays
+
+
+def check_parity(vae: VAE, graphs: Mapping[GraphName, bytes], seed: int = 0) -> None:
+    """
+    Run every graph beside its module: rtol 1e-4 and atol 1e-4 sqrt(C), every value finite.
+
+    Raises ParityError naming the graph, the output, the input and the difference.
+    """
+    engine = Engine({str(name): model for name, model in graphs.items()}, threads=1)
+    built, listed = modules(vae), specs(vae)
+    for name in graphs:
+        for case in _cases(vae, name, seed):
+            got = engine.run(name, case.feeds)
+            want = run_module(built[name], listed[name], case.feeds)
+            allowance = _allowance(vae, built[name], listed[name], case, got, want) if name == "scorer" else {}
+            for output, value in want.items():
+                _compare(vae, f"{name}.onnx", output, case.kind, (got[output], value), want, allowance.get(output, 0.0))
+
+
+def golden_vectors(vae: VAE, eps: NDArray[np.float32], seed: int = 0) -> dict[str, Arrays]:
+    """
+    Inputs and PyTorch's outputs of every graph, by tensor: what the engine replays before it is ready.
+
+    Rows whose interval is about to jump (`Likelihood.steps`) are left out: there, two right engines may differ.
+    """
+    golden: dict[str, Arrays] = {}
+    listed = specs(vae)
+    generator = np.random.default_rng([seed, 5])
+    for name, module in modules(vae).items():
+        x = _random_rows(vae, 64, generator).reshape(-1, *vae.inputs.shape).astype(vae.inputs.dtype)
+        z = _random_latents(vae, 64, generator).astype(np.float32)
+        feeds: Arrays = {tensor.name: {"x": x, "z": z, "eps": eps[:2]}[tensor.name] for tensor in listed[name].inputs}
+        outputs = run_module(module, listed[name], feeds)
+        mean = outputs.get("mean", outputs.get("expected", np.zeros((64, 1)))).reshape(64, -1)
+        sure = [row for row in range(64) if not _near_step(vae, mean[row]).any()][:4] or [0]
+        feeds = {tensor: value if tensor == "eps" else value[sure] for tensor, value in feeds.items()}
+        golden[name] = {**feeds, **run_module(module, listed[name], feeds)}
+    return golden
+
+
+def run_module(module: nn.Module, graph: Graph, feeds: Arrays) -> Arrays:
+    """The outputs of a module by name."""
+    with torch.no_grad():
+        values = module(*(torch.from_numpy(feeds[tensor.name]) for tensor in graph.inputs))
+    return {tensor.name: value.numpy() for tensor, value in zip(graph.outputs, values, strict=True)}
+
+
+def _cases(vae: VAE, name: str, seed: int) -> list[Case]:
+    generator = np.random.default_rng([seed, 6])
+    features, dtype = vae.inputs.features, np.dtype(vae.inputs.dtype)
+    most = float(np.finfo(dtype).max)
+    center, scale = vae.scaling.center.numpy(), vae.scaling.scale.numpy()
+    signs = generator.choice([-1.0, 1.0], (7, features))
+    with np.errstate(over="ignore"):  # a million sigma of a huge column is the largest float, which is tested anyway
+        rows = {f"{b} random rows": _random_rows(vae, b, generator) for b in BATCHES}
+        rows |= {
+            "zeros": np.zeros((2, features)),
+            "8 sigma": center + 8 * scale * signs,
+            "constant rows": np.repeat(np.linspace(-3, 300, 7)[:, None], features, axis=1),
+            "a million sigma": np.clip(center + 1e6 * scale * signs, -most, most),
+            "the largest float": most * np.stack([np.ones(features), -np.ones(features), signs[0]]),
+        }
+    latent = vae.config.latent_dim
+    latents = {f"{b} random rows": _random_latents(vae, b, generator) for b in BATCHES}
+    latents |= {"zeros": np.zeros((2, latent)), "8 sigma": 8 * generator.choice([-1.0, 1.0], (7, latent))}
+    latents |= {"60 sigma": 60 * generator.choice([-1.0, 1.0], (7, latent))}
+    if name == "decoder":
+        return [Case(kind, {"z": z.astype(np.float32)}) for kind, z in latents.items()]
+    shaped = {kind: x.reshape(-1, *vae.inputs.shape).astype(dtype) for kind, x in rows.items()}
+    if name == "encoder":
+        return [Case(kind, {"x": x}) for kind, x in shaped.items()]
+    return [
+        Case(f"{kind}, K = {k}", {"x": x, "eps": generator.standard_normal((k, latent), np.float32)})
+        for kind, x in shaped.items()
+        for k in DRAWS
+    ]
+
+
+def _compare(
+    vae: VAE,
+    file: str,
+    output: str,
+    kind: str,
+    pair: tuple[NDArray[np.generic], NDArray[np.generic]],
+    outputs: Arrays,
+    allowance: Floats | float,
+) -> None:
+    got, want = (np.asarray(value, np.float64) for value in pair)
+    if got.shape != want.shape:
+        raise ParityError(f"{file}: {output} for {kind} has shape {got.shape}; PyTorch has {want.shape}")
+    if output in _ORIGINAL_UNITS:
+        got, want = (_standardised(vae, value) for value in (got, want))
+    if not np.isfinite(got).all():
+        raise ParityError(f"{file}: {output} for {kind} is not finite")
+    off = np.abs(got - want)
+    over = off - (RTOL * np.abs(want) + ATOL * np.sqrt(vae.inputs.features) + allowance)
+    if output in ("lower", "upper"):
+        mean = outputs["mean" if "mean" in outputs else "expected"]
+        over[_near_step(vae, mean.reshape(over.shape))] = -np.inf
+    if over.max() > 0:
+        raise ParityError(f"{file}: {output} for {kind} differs from PyTorch by {off.flat[over.argmax()]:.3g}")
+
+
+def _allowance(vae: VAE, module: nn.Module, graph: Graph, case: Case, got: Arrays, want: Arrays) -> dict[str, Floats]:
+    """
+    How far averages over draws may differ because float32 cannot settle the weights of the draws.
+
+    With log_w known to within d, a weight is known to within a factor exp(2 d), so that a weighted mean is known to
+    within (exp(2 d) - 1) times the spread of what is averaged. That matters for rows far from all data, where
+    log_w is a million nats and d is whole nats; with one draw the same rows are held to the full tolerance.
+    """
+    eps = case.feeds["eps"]
+    if len(eps) == 1:
+        return {}
+    alone = [run_module(module, graph, {"x": case.feeds["x"], "eps": eps[k : k + 1]}) for k in range(len(eps))]
+    d = np.abs(got["log_w"].astype(np.float64) - want["log_w"].astype(np.float64)).max(axis=1)  # (B,)
+    unsure = np.minimum(1.0, np.expm1(np.minimum(2 * d, 1.0)))[:, None]
+    by_feature = np.stack([one["feature_nll_iw"] for one in alone])
+    by_row = np.stack([one["log_px_z"][:, 0] for one in alone])
+    ends = np.ptp([_standardised(vae, one[end]) for one in alone for end in ("lower", "upper")], axis=0)
+    return {
+        "feature_nll_iw": unsure * np.ptp(by_feature.astype(np.float64), axis=0),
+        "latent_term": d + unsure[:, 0] * np.ptp(by_row.astype(np.float64), axis=0),
+        "expected": unsure * ends,
+        "lower": 2 * np.sqrt(unsure) * ends,
+        "upper": 2 * np.sqrt(unsure) * ends,
+    }
+
+
+def _standardised(vae: VAE, value: NDArray[np.generic]) -> Floats:
+    center, scale = vae.scaling.center.double().numpy(), vae.scaling.scale.double().numpy()
+    flat: Floats = (value.reshape(len(value), -1).astype(np.float64) - center) / scale
+    return flat.reshape(value.shape)
+
+
+def _near_step(vae: VAE, mean: NDArray[np.generic]) -> NDArray[np.bool_]:
+    near = np.zeros(mean.shape, bool)
+    for step in vae.likelihood.steps:
+        near |= np.abs(np.asarray(mean, np.float64) - step) < _STEP_MARGIN
+    return near
+
+
+def _random_rows(vae: VAE, rows: int, generator: np.random.Generator) -> Floats:
+    """Rows such as the data might be: (B, C), in original units."""
+    center, scale = vae.scaling.center.double().numpy(), vae.scaling.scale.double().numpy()
+    if vae.config.likelihood == "bernoulli":
+        return generator.integers(0, 2, (rows, len(center))).astype(np.float64)
+    return center + scale * generator.standard_normal((rows, len(center)))
+
+
+def _random_latents(vae: VAE, rows: int, generator: np.random.Generator) -> Floats:
+    return generator.standard_normal((rows, vae.config.latent_dim))

@@ -1,0 +1,127 @@
+"""
+A data set dealt out: the rows of each part, as the model takes them. What a bundle's manifest must know to repeat it.
+
+The one place where split, binarisation and seed come together, so that `evaluate` finds the test rows of `fit` again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import JsonValue, TypeAdapter
+
+from service.manifest import Inputs, Manifest
+from training.binarize import Mode, binarize, binary_inputs, grey_range
+from training.data import Dataset
+from training.errors import DataError
+from training.split import Fractions, split_rows
+
+Array = NDArray[np.generic]
+Draw = Callable[[Array, np.random.Generator], Array]
+
+
+@dataclass(frozen=True)
+class Dealing:
+    """How rows are dealt out and made into model inputs."""
+
+    fractions: Fractions = field(default_factory=Fractions)
+    binarize: Mode = "none"
+    seed: int = 0
+
+    def as_json(self) -> dict[str, JsonValue]:
+        """For the manifest."""
+        return cast("dict[str, JsonValue]", asdict(self))
+
+    @classmethod
+    def of(cls, training: Mapping[str, JsonValue]) -> Dealing:
+        """The dealing that a bundle or a checkpoint was fitted with; without one, rows are taken as they are."""
+        return TypeAdapter(cls).validate_python(training.get("dealing", {}))
+
+
+@dataclass(frozen=True)
+class Parts:
+    """
+    Rows by part, (n, *shape) each. *train* becomes model inputs by *draw* where there is one, batch by batch.
+
+    *inputs* describes the model inputs.
+    """
+
+    inputs: Inputs
+    train: Array
+    validation: Array
+    calibration: Array
+    test: Array
+    anomalies: Array | None
+    draw: Draw | None
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Rows by part, for the manifest."""
+        names = ("train", "validation", "calibration", "test")
+        return {name: len(getattr(self, name)) for name in names}
+
+
+def deal(dataset: Dataset, dealing: Dealing) -> Parts:
+    """Deal *dataset* out: the same parts and the same binary draws every time."""
+    mode, given = dealing.binarize, dataset.test
+    if mode != "none":
+        grey_range(dataset.inputs)
+    split = split_rows(len(dataset.x), dealing.fractions, dealing.seed, given is not None)
+    train = dataset.x[split.train]
+    return Parts(
+        inputs=binary_inputs(dataset.inputs, mode),
+        train=train if mode == "dynamic" else as_inputs(train, dataset.inputs, dealing, 0),
+        validation=as_inputs(dataset.x[split.validation], dataset.inputs, dealing, 1),
+        calibration=as_inputs(dataset.x[split.calibration], dataset.inputs, dealing, 2),
+        test=as_inputs(dataset.x[split.test] if given is None else given, dataset.inputs, dealing, 3),
+        anomalies=None if dataset.anomalies is None else as_inputs(dataset.anomalies, dataset.inputs, dealing, 4),
+        draw=(lambda rows, generator: binarize(rows, dataset.inputs, mode, generator)) if mode == "dynamic" else None,
+    )
+
+
+def as_inputs(x: Array, inputs: Inputs, dealing: Dealing, stream: int) -> Array:
+    """Rows as the model takes them; dynamic binarisation draws once, from *stream* of the seed."""
+    return binarize(x, inputs, dealing.binarize, np.random.default_rng([dealing.seed, 7, stream]))
+
+
+def held_out(dataset: Dataset, manifest: Manifest) -> tuple[Array, Array | None, str]:
+    """
+    Of *dataset*, the normal rows and the anomalies that the bundle never saw, and a word on which rows these are.
+
+    The data set that the bundle was fitted to gives its test rows; any other one all of its rows.
+    Raises DataError where it is not of the bundle's kind.
+    """
+    dealing = Dealing.of(manifest.training)
+    if dataset.hash == manifest.data.hash:
+        parts = deal(dataset, dealing)
+        return parts.test, parts.anomalies, "the test rows of the split that the bundle was fitted with"
+    dataset = matched(dataset, manifest.inputs, dealing)
+    x = as_inputs(dataset.x, dataset.inputs, dealing, 3)
+    anomalies = None if dataset.anomalies is None else as_inputs(dataset.anomalies, dataset.inputs, dealing, 4)
+    return x, anomalies, "all rows: this is not the data that the bundle was fitted to"
+
+
+def matched(dataset: Dataset, inputs: Inputs, dealing: Dealing) -> Dataset:
+    """
+    *dataset* in the form of *inputs*: columns in their order.
+
+    Raises DataError naming what is missing or of another shape.
+    """
+    have, want = dataset.inputs, inputs
+    if have.columns is not None and want.columns is not None:
+        if missing := [name for name in want.names if name not in have.names]:
+            raise DataError(f"{dataset.source}: no column {missing[0]!r}, which the bundle takes")
+        if extra := [name for name in have.names if name not in want.names]:
+            raise DataError(f"{dataset.source}: the bundle has no column {extra[0]!r}")
+        order = [have.names.index(name) for name in want.names]
+        if order == list(range(len(order))):
+            return dataset
+        anomalies = None if dataset.anomalies is None else dataset.anomalies[:, order]
+        return Dataset(dataset.source, want, dataset.x[:, order], dataset.labels, anomalies)
+    if have.shape != want.shape:
+        raise DataError(f"{dataset.source}: rows of shape {have.shape}; the bundle takes {want.shape}")
+    return dataset

@@ -1,0 +1,65 @@
+"""
+Who sees which row: a seeded split into training, validation, calibration and test rows.
+
+Calibration rows are seen by nothing but calibration: only then do false-alarm rates hold. Knows only counts.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.errors import DataError
+
+Rows = NDArray[np.int64]
+
+MIN_ROWS = 20
+MOST_HELD_OUT = 20000
+
+
+@dataclass(frozen=True)
+class Fractions:
+    """Shares of the rows; what is left of 1 is trained on. *test* does not count where a test split is given."""
+
+    validation: float = 0.1
+    calibration: float = 0.15
+    test: float = 0.15
+
+    def __post_init__(self) -> None:
+        for name, share in asdict(self).items():
+            if not 0 <= share < 1 or (share == 0 and name == "validation"):
+                raise DataError(f"the {name} fraction must be between 0 and 1; it is {share:g}")
+        if sum(asdict(self).values()) >= 1:
+            raise DataError("the validation, calibration and test fractions leave nothing to train on")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Row numbers by part: ascending, disjoint, together all rows."""
+
+    train: Rows
+    validation: Rows
+    calibration: Rows
+    test: Rows
+
+
+def split_rows(rows: int, fractions: Fractions, seed: int, test_given: bool = False) -> Split:
+    """
+    Deal *rows* out by *seed*. No held-out part gets more than 20,000 rows: more would not make it any surer.
+
+    Raises DataError for fewer than 20 rows.
+    """
+    if rows < MIN_ROWS:
+        raise DataError(f"{rows} normal rows; at least {MIN_ROWS} are needed to train, validate, calibrate and test")
+    whole = 1 - fractions.test if test_given else 1.0
+    shares = (fractions.validation, fractions.calibration, 0.0 if test_given else fractions.test)
+    sizes = [min(MOST_HELD_OUT, math.ceil(rows * share / whole)) for share in shares]
+    if sum(sizes) >= rows:
+        raise DataError(f"{rows} rows are too few for these fractions: nothing is left to train on")
+    order = np.random.default_rng([seed, 1]).permutation(rows)
+    ends = np.cumsum(sizes)
+    parts = [np.sort(part) for part in np.split(order, ends)]
+    return Split(train=parts[3], validation=parts[0], calibration=parts[1], test=parts[2])

@@ -1,0 +1,35 @@
+"""An evaluation as text: what `vae-train evaluate` prints. Knows only the dictionary that `evaluate` returns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_BOUNDS = {
+    "elbo": "ELBO",
+    "reconstruction": "  reconstruction, E log p(x|z)",
+    "kl": "  KL(q(z|x) || p(z))",
+}
+
+
+def lines(evaluation: Mapping[str, Any]) -> list[str]:
+    """One line a figure; nats are means over rows, with their standard error."""
+    draws = evaluation["draws"]
+    out = [f"{'rows':<34}{evaluation['rows']:>10}"]
+    for key, label in {**_BOUNDS, "log_px": f"log p(x), bound of {draws} draws"}.items():
+        figure = evaluation[key]
+        error = "" if figure["standard_error"] is None else f" +- {figure['standard_error']:.3f}"
+        out.append(f"{label:<34}{figure['mean']:>10.3f}{error} nats")
+    kl = sorted(evaluation["kl_per_latent"], reverse=True)
+    out.append(f"{'active units':<34}{evaluation['active_units']:>10} of {len(kl)}")
+    out.append(
+        f"{'KL per latent, largest first':<34}{'  '.join(f'{v:.2f}' for v in kl[:12])}{' ...' if len(kl) > 12 else ''}"
+    )
+    for row in evaluation.get("false_alarms", []):
+        low, high = row["interval"]
+        verdict = "inside" if row["inside"] else "OUTSIDE"
+        label = f"false alarms at alpha {row['alpha']:g}"
+        out.append(f"{label:<34}{row['rate']:>10.4f} {verdict} the 90 % interval {low:.4f} to {high:.4f}")
+    for kind, value in evaluation.get("auroc", {}).items():
+        out.append(f"{f'AUROC of {kind}':<34}{value:>10.4f} ({evaluation['anomalies']} labelled anomalies)")
+    return out
