@@ -1,0 +1,414 @@
+"""The batcher: many calls become few batches, nobody harms a neighbour, nobody waits for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.batcher import Batcher, Rows
+from service.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded
+
+
+class Doubler:
+    """An engine that doubles rows, remembers its batches, can be held shut, and fails on negative numbers."""
+
+    def __init__(self) -> None:
+        self.batches: list[tuple[str, list[float]]] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self.entered = threading.Event()
+
+    def __call__(self, key: str, rows: Rows) -> Rows:
+        self.entered.set()
+        self.gate.wait(10)
+        x = np.asarray(rows["x"], np.float64)
+        self.batches.append((key, x.tolist()))
+        if (x < 0).any():
+            raise ValueError("negative")
+        return {"y": 2 * x}
+
+
+class Silent:
+    """An observer that keeps what it hears."""
+
+    def __init__(self) -> None:
+        self.runs: list[int] = []
+        self.waits: list[float] = []
+
+    def waited(self, key: object, seconds: float) -> None:
+        self.waits.append(seconds)
+
+    def ran(self, key: object, rows: int, seconds: float) -> None:
+        self.runs.append(rows)
+
+
+class Bench:
+    """One batcher on one engine, as the tests use it."""
+
+    def __init__(self, engine: Callable[[str, Rows], Rows], **limits: Any) -> None:
+        self.observer = Silent()
+        limits = {"max_batch_rows": 8, "max_queue_rows": 1000, **limits}
+        self.batcher: Batcher[str] = Batcher(engine, self.observer, **limits)
+
+    def submit(self, *values: float, key: str = "k", timeout_s: float = 10.0, weight: int = 1) -> asyncio.Future[Rows]:
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        return self.batcher.submit(key, {"x": np.array(values, np.float64)}, deadline, weight)
+
+
+def run(test: Callable[[], Awaitable[None]]) -> None:
+    """Run *test* in an event loop of its own, for at most 20 seconds."""
+
+    async def bounded() -> None:
+        async with asyncio.timeout(20):
+            await test()
+
+    asyncio.run(bounded())
+
+
+def y(outputs: Rows) -> list[float]:
+    """The answer as a list."""
+    return list(outputs["y"].tolist())
+
+
+async def busy(engine: Doubler, bench: Bench) -> asyncio.Future[Rows]:
+    """Hold the engine in a batch of one row, so that what is submitted next has to wait."""
+    engine.gate.clear()
+    first = bench.submit(0.0, key="first")
+    await asyncio.to_thread(engine.entered.wait, 10)
+    return first
+
+
+def test_calls_that_wait_while_the_engine_is_busy_share_one_batch() -> None:
+    """A batch is what waits when the engine is free; each caller gets its own rows back."""
+
+    async def test() -> None:
+        engine = Doubler()
+        bench = Bench(engine)
+        first = await busy(engine, bench)
+        calls = [bench.submit(1, 2), bench.submit(3), bench.submit(4, 5, 6)]
+        engine.gate.set()
+        assert [y(await call) for call in (first, *calls)] == [[0], [2, 4], [6], [8, 10, 12]]
+        assert engine.batches[1:] == [("k", [1, 2, 3, 4, 5, 6])]
+        assert bench.observer.runs == [1, 6]
+        await bench.batcher.close(1)
+
+    run(test)
+
+
+def test_a_batch_never_passes_its_limit_and_keeps_the_order_of_arrival() -> None:
+    """What does not fit waits for the next batch, in front of what came later."""
+
+    async def test() -> None:
+        engine = Doubler()
+        bench = Bench(engine, max_batch_rows=4)
+        await busy(engine, bench)
+        calls = [bench.submit(1, 2, 3), bench.submit(4, 5), bench.submit(6)]
+        engine.gate.set()
+        await asyncio.gather(*calls)
+        assert [rows for _, rows in engine.batches[1:]] == [[1, 2, 3], [4, 5, 6]]
+        await bench.batcher.close(1)
+
+    run(test)
+
+
+def test_calls_with_different_keys_never_share_a_batch_and_the_oldest_goes_first() -> None:
+    """Operations do not mix, and none starves another."""
+
+    async def test() -> None:
+        engine = Doubler()
+        bench = Bench(engine)
+        await busy(engine, bench)
+        calls = [bench.submit(1, key="a"), bench.submit(2, key="b"), bench.submit(3, key="a")]
+        engine.gate.set()
+        await asyncio.gather(*calls)
+        assert engine.batches[1:] == [("a", [1, 3]), ("b", [2])]
+        await bench.batcher.close(1)
+
+    run(test)
+
+
+def test_a_call_over_the_batch_limit_is_cut_and_others_get_their_turn_between_its_chunks() -> None:
+    """A bulk caller delays the others by one chunk, not by its whole request."""
+
+    async def test() -> None:
+        engine = Doubler()
+        bench = Bench(engine, max_batch_rows=4)
+        await busy(engine, bench)
+        bulk, small = bench.submit(*range(1, 11)), bench.submit(100)
+        other = bench.submit(200, key="other")
+        engine.gate.set()
+        assert y(await bulk) == [2 * i for i in range(1, 11)]
+        assert (y(await small), y(await other)) == ([200], [400])
+        assert [rows for _, rows in engine.batches[1:]] == [[1, 2, 3, 4], [100], [200], [5, 6, 7, 8], [9, 10]]
+        await bench.batcher.close(1)
+
+    run(test)
+
+
+def test_a_heavy_row_counts_for_its_weight_and_one_always_runs() -> None:
+    """A row with K draws weighs K; one that weighs more than a batch still runs, alone."""
+
+    async def test() -> None:
+        engine = Doubler()
+        bench = Bench(engine, max_batch_rows=8)
+        await busy(engine, bench)
+        calls = [bench.submit(1, 2, 3, weight=4), bench.submit(4, key="heavy", weight=100)]
+        engine.gate.set()
+        await asyncio.gather(*calls)
+        assert [rows for _, rows in engine.batches[1:]] == [[1, 2], [4], [3]]
+        await bench.batcher.close(1)
+
+    run(test)
+
+
+def test_a_cancelled_call_does_not_disturb_its_neighbours_and_costs_nothing() -> None:
+    """Callers batched with one that gave up get their own rows; its rows are never run."""
+
+    async def test() -> None:
+        engine = Doubler()
+        bench = Bench(engine)
+        await busy(engine, bench)
+        before, gone, after = bench.submit(1), bench.submit(2), bench.submit(3)
+        gone.cancel()
+        engine.gate.set()
+        assert (y(await before), y(await after)) == ([2], [6])
+        assert engine.batches[1:] == [("k", [1, 3])]
+        await bench.batcher.close(1)
+
+    run(test)
+
+
+def test_a_call_cancelled_while_its_batch_runs_does_not_disturb_its_neighbours() -> None:
+    """The answer of a caller that left during the run goes nowhere, and only its own."""
+
+    async def test() -> None:
+        engine = Doubler()
+        bench = Bench(engine)
+        await busy(engine, bench)
+        before, gone, after = bench.submit(1), bench.submit(2), bench.submit(3)
+        engine.entered.clear()
+        engine.gate.set()
+        engine.gate.clear()
+        engine.entered.wait(5)
+        await asyncio.sleep(0.01)
+        gone.cancel()
+        engine.gate.set()
+        assert (y(await before), y(await after)) == ([2], [6])
+        await bench.batcher.close(1)
+
+    run(test)
+
+
+def test_a_deadline_is_kept_even_when_the_engine_hangs() -> None:
+    """The caller is told in time; the late answer is thrown away and the batcher goes on."""
+
+    async def test() -> None:
+        engine = Doubler()
+        bench = Bench(engine)
+        engine.gate.clear()
+        hung, waiting = bench.submit(1, timeout_s=0.05), bench.submit(2, key="b", timeout_s=0.05)
+        for call in (hung, waiting):
+            with pytest.raises(DeadlineExceeded, match=r"no answer within 0\.050 s"):
+                await call
+        engine.gate.set()
+        assert y(await bench.submit(3)) == [6]
+        assert ("b", [2]) not in engine.batches
+        await bench.batcher.close(1)
+
+    run(test)
+
+
+def test_an_error_of_the_engine_reaches_every_call_of_its_batch_and_no_other() -> None:
+    """The batcher outlives what it runs."""
+
+    async def test() -> None:
+        engine = Doubler()
+        bench = Bench(engine)
+        await busy(engine, bench)
+        bad, beside, other = bench.submit(-1), bench.submit(1), bench.submit(2, key="other")
+        engine.gate.set()
+        for call in (bad, beside):
+            with pytest.raises(InferenceFailed):
+                await call
+        assert y(await other) == [4]
+        assert y(await bench.submit(5)) == [10]
+        await bench.batcher.close(1)
+
+    run(test)
+
+
+def test_the_rest_of_a_cut_call_is_not_run_after_one_of_its_chunks_failed() -> None:
+    """A call whose answer is settled costs nothing more."""
+
+    async def test() -> None:
+        engine = Doubler()
+        bench = Bench(engine, max_batch_rows=2)
+        with pytest.raises(InferenceFailed):
+            await bench.submit(-1, 2, 3, 4)
+        assert y(await bench.submit(5)) == [10]
+        assert engine.batches == [("k", [-1, 2]), ("k", [5])]
+        await bench.batcher.close(1)
+
+    run(test)
+
+
+def test_an_engine_that_loses_rows_is_an_error_not_a_wrong_answer() -> None:
+    """Outputs with another number of rows than the inputs are nobody's."""
+
+    async def test() -> None:
+        bench = Bench(lambda key, rows: {"y": rows["x"][:-1]})
+        with pytest.raises(InferenceFailed):
+            await bench.submit(1, 2)
+        await bench.batcher.close(1)
+
+    run(test)
+
+
+def test_a_full_queue_refuses_at_once_and_says_when_to_come_back() -> None:
+    """Rows are counted, not calls; what waits is not touched, and the queue opens again."""
+
+    async def test() -> None:
+        engine = Doubler()
+        bench = Bench(engine, max_queue_rows=5)
+        await busy(engine, bench)
+        calls = [bench.submit(1, 2, 3), bench.submit(4)]
+        with pytest.raises(Overloaded, match=r"4 rows wait .* 2 more would pass the limit of 5") as refused:
+            bench.submit(5, 6)
+        assert refused.value.retry_after_s >= 1
+        assert bench.batcher.waiting()["k"].rows == 4
+        engine.gate.set()
+        await asyncio.gather(*calls)
+        assert y(await bench.submit(7, 8)) == [14, 16]
+        await bench.batcher.close(1)
+
+    run(test)
+
+
+def test_a_call_larger_than_the_queue_is_taken_when_nothing_waits() -> None:
+    """A limit on waiting is not a limit on the size of a request."""
+
+    async def test() -> None:
+        bench = Bench(Doubler(), max_queue_rows=3)
+        assert y(await bench.submit(1, 2, 3, 4, 5)) == [2, 4, 6, 8, 10]
+        await bench.batcher.close(1)
+
+    run(test)
+
+
+def test_closing_finishes_what_waits_and_refuses_what_comes() -> None:
+    """No request in flight fails at shutdown."""
+
+    async def test() -> None:
+        engine = Doubler()
+        bench = Bench(engine)
+        first = await busy(engine, bench)
+        waiting = bench.submit(1)
+        closing = asyncio.ensure_future(bench.batcher.close(5))
+        await asyncio.sleep(0.01)
+        with pytest.raises(NotReady):
+            bench.submit(2)
+        engine.gate.set()
+        await closing
+        assert (y(await first), y(await waiting)) == ([0], [2])
+
+    run(test)
+
+
+def test_closing_tells_those_it_cannot_wait_for() -> None:
+    """When the engine hangs at shutdown, its callers get an error, not silence."""
+
+    async def test() -> None:
+        engine = Doubler()
+        bench = Bench(engine)
+        first = await busy(engine, bench)
+        waiting = bench.submit(1)
+        await bench.batcher.close(0.02)
+        for call in (first, waiting):
+            with pytest.raises(NotReady):
+                await call
+        engine.gate.set()
+
+    run(test)
+
+
+def test_a_delay_lets_others_join_but_a_full_batch_does_not_wait() -> None:
+    """max_batch_delay holds the first call for company, and no longer than needed."""
+
+    async def test() -> None:
+        engine = Doubler()
+        bench = Bench(engine, max_batch_rows=3, max_batch_delay_s=5.0)
+        first = bench.submit(1)
+        await asyncio.sleep(0.01)
+        assert engine.batches == []
+        others = [bench.submit(2), bench.submit(3)]
+        assert [y(await call) for call in (first, *others)] == [[2], [4], [6]]
+        assert engine.batches == [("k", [1, 2, 3])]
+        await bench.batcher.close(0.01)
+
+    run(test)
+
+
+calls = st.lists(
+    st.fixed_dictionaries(
+        {
+            "rows": st.integers(1, 12),
+            "key": st.sampled_from("ab"),
+            "fate": st.sampled_from(["stay", "stay", "stay", "cancel", "expire", "fail"]),
+            "weight": st.integers(1, 3),
+            "pause": st.booleans(),
+        }
+    ),
+    min_size=1,
+    max_size=20,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(calls=calls, max_batch_rows=st.integers(1, 10), max_queue_rows=st.integers(1, 60))
+def test_every_call_gets_exactly_its_own_rows_or_a_named_error(
+    calls: list[dict[str, Any]], max_batch_rows: int, max_queue_rows: int
+) -> None:
+    """Whatever the sizes, orders, departures, deadlines and errors: no mixed rows, and none waits for ever."""
+
+    async def test() -> None:
+        engine = Doubler()
+        bench = Bench(engine, max_batch_rows=max_batch_rows, max_queue_rows=max_queue_rows)
+        submitted: list[tuple[list[float], dict[str, Any], asyncio.Future[Rows]]] = []
+        for number, call in enumerate(calls):
+            values = [1.0 + 100 * number + i for i in range(call["rows"])]
+            if call["fate"] == "fail":
+                values[-1] = -1.0
+            timeout_s = -1.0 if call["fate"] == "expire" else 10.0
+            key = f"{call['key']}{call['weight']}"
+            try:
+                future = bench.submit(*values, key=key, timeout_s=timeout_s, weight=call["weight"])
+            except Overloaded:
+                continue
+            submitted.append((values, call, future))
+            if call["fate"] == "cancel":
+                asyncio.get_running_loop().call_soon(future.cancel)
+            if call["pause"]:
+                await asyncio.sleep(0)
+        failures = any(call["fate"] == "fail" for _, call, _ in submitted)
+        for values, call, future in submitted:
+            try:
+                assert y(await asyncio.wait_for(asyncio.shield(future), 10)) == [2 * value for value in values]
+                assert call["fate"] in ("stay", "cancel")
+            except asyncio.CancelledError:
+                assert call["fate"] == "cancel"
+            except DeadlineExceeded:
+                assert call["fate"] == "expire"
+            except InferenceFailed:
+                assert failures
+        assert bench.batcher.waiting() == {}
+        assert y(await bench.submit(1)) == [2]
+        await bench.batcher.close(1)
+
+    run(test)
