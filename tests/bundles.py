@@ -1,0 +1,65 @@
+"""Tiny real bundles: exported by `training`, in every part what a large one is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from service.manifest import Column, Data, Inputs
+from training.assemble import HeldOut, build_bundle, write
+from training.likelihoods import Family
+from training.models.mlp import VAE, VAEConfig
+
+TABLE = Inputs(
+    kind="table",
+    shape=(3,),
+    dtype="float64",
+    columns=(Column(name="speed", unit="rpm"), Column(name="pressure", unit="bar"), Column(name="flow")),
+    clamp=1000.0,
+)
+IMAGE = Inputs(kind="image", shape=(2, 3), dtype="float32", layout="HW", range=(0.0, 1.0), clamp=1000.0)
+
+
+def table_rows(n: int, seed: int = 0) -> np.ndarray:
+    """Rows like those that the table bundle was made from: (n, 3) float64, in three very different units."""
+    rng = np.random.default_rng(seed)
+    load = rng.normal(size=n)
+    noise = rng.normal(size=(n, 3))
+    return np.stack(
+        [1500 + 200 * load + 10 * noise[:, 0], 3 + load + 0.1 * noise[:, 1], 0.02 * load + 0.001 * noise[:, 2]], axis=1
+    )
+
+
+def image_rows(n: int, seed: int = 0) -> np.ndarray:
+    """Rows like those that the image bundle was made from: (n, 2, 3) float32, 0 or 1."""
+    return (np.random.default_rng(seed).random((n, 2, 3)) < 0.4).astype(np.float32)
+
+
+def make_bundle(model_dir: Path, inputs: Inputs, family: Family, x: np.ndarray, version: int = 1) -> Path:
+    """An untrained VAE on *inputs* as a bundle, calibrated on the second half of the rows *x*."""
+    torch.set_num_threads(1)
+    config = VAEConfig(latent_dim=4, hidden=(8,), likelihood=family, standardise=family != "bernoulli")
+    vae = VAE(inputs, config, seed=version)
+    vae.adapt(x[: len(x) // 2])
+    calibration = x[len(x) // 2 :]
+    data = Data(hash="0" * 64, rows={"train": len(x) // 2, "calibration": len(calibration)})
+    bundle = build_bundle(vae, model_dir.name, version, data, {}, HeldOut(calibration, x[:0]), threads=1, trained=False)
+    return write(model_dir, bundle)
+
+
+def reseal(bundle: Path) -> None:
+    """Make SHA256SUMS fit the files again, as somebody who changes a bundle on purpose would."""
+    names = [str(p.relative_to(bundle)) for p in sorted(bundle.rglob("*")) if p.is_file() and p.name != "SHA256SUMS"]
+    lines = [f"{hashlib.sha256((bundle / name).read_bytes()).hexdigest()}  {name}\n" for name in names]
+    (bundle / "SHA256SUMS").write_text("".join(lines))
+
+
+def edit_manifest(bundle: Path, **changes: object) -> None:
+    """Change members of the manifest, and reseal."""
+    file = bundle / "manifest.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+    reseal(bundle)

@@ -1,0 +1,44 @@
+"""One tiny real bundle of each kind a session, and one real server on each."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.bundles import IMAGE, TABLE, image_rows, make_bundle, table_rows
+from tests.server import Server
+
+
+@pytest.fixture(scope="session")
+def table_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three columns, Gaussian, calibrated on 200 rows. Not to be changed: see `own_bundle`."""
+    return make_bundle(tmp_path_factory.mktemp("models") / "pumps", TABLE, "gaussian", table_rows(400))
+
+
+@pytest.fixture(scope="session")
+def image_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """2 x 3 pixels, Bernoulli, calibrated on 50 rows."""
+    return make_bundle(tmp_path_factory.mktemp("models") / "dots", IMAGE, "bernoulli", image_rows(100))
+
+
+@pytest.fixture
+def own_bundle(table_bundle: Path, tmp_path: Path) -> Path:
+    """A copy of the table bundle that the test may damage."""
+    return Path(shutil.copytree(table_bundle, tmp_path / "pumps" / "1"))
+
+
+@pytest.fixture(scope="session")
+def table_server(table_bundle: Path) -> Iterator[Server]:
+    """The service on the table bundle."""
+    with Server(table_bundle) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def image_server(image_bundle: Path) -> Iterator[Server]:
+    """The service on the image bundle."""
+    with Server(image_bundle) as server:
+        yield server
