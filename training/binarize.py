@@ -30,9 +30,10 @@ def binarize(x: Array, inputs: Inputs, mode: Mode, generator: np.random.Generato
     return (generator.random(x.shape, np.float32) < share).astype(np.uint8)
 
 
-def binary_inputs(inputs: Inputs, mode: Mode) -> Inputs:
-    """What a row is after `binarize`."""
-    return inputs if mode == "none" else inputs.model_copy(update={"range": (0.0, 1.0)})
+def binary_inputs(inputs: Inputs) -> Inputs:
+    """What a row of zeros and ones is: not standardised, so that a clamp at 1 changes no valid value."""
+    pixels = (0.0, 1.0) if inputs.kind == "image" else None
+    return inputs.model_copy(update={"range": pixels, "clamp": 1.0})
 
 
 def grey_range(inputs: Inputs) -> tuple[float, float]:

@@ -38,8 +38,7 @@ class DecoderGraph(nn.Module):
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, L) -> (B, *shape) three times."""
-        theta = self.vae.decode(z).unsqueeze(1)  # (B, 1, P): a mixture of one
-        parts = self.vae.likelihood.predict(theta, torch.ones_like(z[:, :1]))
+        parts = self.vae.likelihood.predict(self.vae.decode(z))
         shape = (-1, *self.vae.inputs.shape)
         mean, lower, upper = (self.vae.scaling.restore(part).reshape(shape) for part in parts)
         return mean, lower, upper
@@ -54,7 +53,7 @@ class ScorerGraph(nn.Module):
     logsumexp_k log w_k = sum_k w~_k log w_k + H(w~), so that
     latent_term = sum_k w~_k (log w~_k - log p(z_k) + log q(z_k|x)) + log K, computed as it stands: as the
     difference of score and features it would lose its digits to cancellation.
-    expected, lower, upper are those of the mixture sum_k w~_k p(x|z_k), see `Likelihood.predict`.
+    expected, lower, upper are those of the mixture sum_k w~_k p(x|z_k), see `Likelihood.predict_mixture`.
     """
 
     def __init__(self, vae: VAE) -> None:
@@ -66,26 +65,29 @@ class ScorerGraph(nn.Module):
         v = self.vae.scaling(x)  # (B, C)
         mu, logvar = self.vae.encode(v)
         z = reparameterize(mu, logvar, eps)  # (B, K, L)
-        theta = self.vae.decode(z)  # (B, K, P)
-        log_px_zc = self.vae.likelihood.log_prob(theta, v.unsqueeze(1))  # (B, K, C)
-        log_px_z = log_px_zc.sum(dim=-1)  # (B, K)
+        theta = self.vae.decode(z.flatten(0, 1))  # (B K, P): two axes make a Gemm of it, with the bias inside
+        theta = theta.reshape(*z.shape[:2], -1)  # (B, K, P)
+        energy = self.vae.likelihood.energy(theta, v.unsqueeze(1))  # (B, K, C)
+        peak = self.vae.likelihood.peak()  # (C,)
+        log_px_z = peak.sum() - energy.sum(dim=-1)  # (B, K)
         ratio = latent_log_ratio(z, eps, logvar)  # (B, K)
         log_w = log_px_z + ratio
         log_weights = log_w.log_softmax(dim=1)
         weights = log_weights.exp()
-        log_draws = torch.ones_like(eps[:, 0]).sum().log()
-        feature_nll_iw = -torch.matmul(weights.unsqueeze(1), log_px_zc).squeeze(1)  # (B, C)
-        latent_term = (weights * (log_weights - ratio)).sum(dim=1) + log_draws  # (B,)
+        draws = torch.ones_like(eps[:, 0]).sum()  # K
+        averages = torch.stack([weights, torch.ones_like(weights) / draws], dim=1)  # (B, 2, K)
+        feature_nll = torch.matmul(averages, energy) - peak  # (B, 2, C)
+        latent_term = (weights * (log_weights - ratio)).sum(dim=1) + draws.log()  # (B,)
         expected, lower, upper = (
-            self.vae.scaling.restore(part) for part in self.vae.likelihood.predict(theta, weights)
+            self.vae.scaling.restore(part) for part in self.vae.likelihood.predict_mixture(theta, weights)
         )
         return (
             log_w,
             log_px_z,
             kl_per_latent(mu, logvar),
             latent_term,
-            feature_nll_iw,
-            -log_px_zc.mean(dim=1),
+            feature_nll[:, 0],
+            feature_nll[:, 1],
             expected,
             lower,
             upper,

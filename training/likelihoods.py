@@ -38,14 +38,30 @@ class Likelihood(nn.Module):
     steps: tuple[float, ...] = ()
 
     def log_prob(self, theta: Tensor, x: Tensor) -> Tensor:
-        """Log p(x_c|z) of each feature, in original units: (..., P), (..., C) -> (..., C)."""
+        """The log p(x_c|z) = peak_c - energy_c of each feature, in original units: (..., P), (..., C) -> (..., C)."""
+        return self.peak() - self.energy(theta, x)
+
+    def energy(self, theta: Tensor, x: Tensor) -> Tensor:
+        """
+        What of -log p(x_c|z) depends on x and z, in nats: (..., P), (..., C) -> (..., C).
+
+        Kept apart from the peak, because a pass over (B, K, C) is what a score costs.
+        """
         raise NotImplementedError
 
-    def predict(self, theta: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """
-        Mean and central 95 % interval of the mixture sum_k w_k p(x|z_k), standardised.
+    def peak(self) -> Tensor:
+        """What of log p(x_c|z) is the same for all x and z: (C,)."""
+        raise NotImplementedError
 
-        (B, K, P) and (B, K), each row of weights adding to one -> mean, lower, upper, (B, C) each.
+    def predict(self, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean and central 95 % interval of p(x|z), standardised: (B, P) -> mean, lower, upper, (B, C) each."""
+        raise NotImplementedError
+
+    def predict_mixture(self, theta: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """
+        The same of the mixture sum_k w_k p(x|z_k): (B, K, P), (B, K) -> (B, C) three times.
+
+        Each row of *weights* adds to one.
         """
         raise NotImplementedError
 
@@ -71,13 +87,23 @@ class Bernoulli(Likelihood):
         super().__init__()
         self.outputs = features
 
-    def log_prob(self, theta: Tensor, x: Tensor) -> Tensor:
-        """X theta - softplus(theta)."""
-        return x * theta - functional.softplus(theta)
+    def energy(self, theta: Tensor, x: Tensor) -> Tensor:
+        """Energy = softplus(theta) - x theta."""
+        return functional.softplus(theta) - x * theta
 
-    def predict(self, theta: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Exact: a mixture of Bernoullis is the Bernoulli of the mean; its quantiles are 0 or 1."""
-        mean = _mix(weights, theta.sigmoid())
+    def peak(self) -> Tensor:
+        """Nothing: the energy is all there is."""
+        return torch.zeros(self.outputs)
+
+    def predict(self, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The quantiles of a Bernoulli are 0 or 1."""
+        return self._interval(theta.sigmoid())
+
+    def predict_mixture(self, theta: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Exact: a mixture of Bernoullis is the Bernoulli of the mixed mean."""
+        return self._interval(_mix(weights, theta.sigmoid()))
+
+    def _interval(self, mean: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         low, high = self.steps
         return mean, (mean > high).to(mean.dtype), (mean > low).to(mean.dtype)
 
@@ -115,13 +141,20 @@ class Gaussian(Likelihood):
         capped = LOG_SIGMA_MAX - functional.softplus(LOG_SIGMA_MAX - self.raw_log_sigma)
         return self.log_sigma_min + functional.softplus(capped - self.log_sigma_min)
 
-    def log_prob(self, theta: Tensor, x: Tensor) -> Tensor:
-        """-((x - theta)^2 / sigma^2 + log 2 pi) / 2 - log sigma - log scale."""
-        log_sigma = self.log_sigma()
-        constant = 0.5 * math.log(2 * math.pi) + log_sigma + self.log_scale
-        return -0.5 * ((x - theta) * (-log_sigma).exp()).square() - constant
+    def energy(self, theta: Tensor, x: Tensor) -> Tensor:
+        """Energy = (x - theta)^2 / (2 sigma^2)."""
+        return ((x - theta) * (math.sqrt(0.5) * (-self.log_sigma()).exp())).square()
 
-    def predict(self, theta: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def peak(self) -> Tensor:
+        """-log(2 pi) / 2 - log sigma - log scale."""
+        return -0.5 * math.log(2 * math.pi) - self.log_sigma() - self.log_scale
+
+    def predict(self, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean and interval = theta +- 1.96 sigma."""
+        half = NORMAL_95 * self.log_sigma().exp()
+        return theta, theta - half, theta + half
+
+    def predict_mixture(self, theta: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """
         Mean and variance are those of the mixture; the interval is that of the normal with these two moments.
 

@@ -73,7 +73,7 @@ def deal(dataset: Dataset, dealing: Dealing) -> Parts:
     split = split_rows(len(dataset.x), dealing.fractions, dealing.seed, given is not None)
     train = dataset.x[split.train]
     return Parts(
-        inputs=binary_inputs(dataset.inputs, mode),
+        inputs=dataset.inputs if mode == "none" else binary_inputs(dataset.inputs),
         train=train if mode == "dynamic" else as_inputs(train, dataset.inputs, dealing, 0),
         validation=as_inputs(dataset.x[split.validation], dataset.inputs, dealing, 1),
         calibration=as_inputs(dataset.x[split.calibration], dataset.inputs, dealing, 2),

@@ -33,7 +33,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 def fit(options: Namespace) -> None:
     """Fit, export, calibrate, evaluate; write the next version, the checkpoint and the log."""
     from training import checkpoint  # noqa: PLC0415
-    from training.binarize import require_binary  # noqa: PLC0415
+    from training.binarize import binary_inputs, require_binary  # noqa: PLC0415
     from training.fit import FitOptions  # noqa: PLC0415
     from training.fit import fit as fit_vae  # noqa: PLC0415
     from training.models.mlp import VAE, VAEConfig, default_hidden, default_latent_dim  # noqa: PLC0415
@@ -46,6 +46,7 @@ def fit(options: Namespace) -> None:
     features = parts.inputs.features
     if options.likelihood == "bernoulli" and options.binarize == "none":
         require_binary(dataset.x, dataset.inputs)
+    inputs = binary_inputs(parts.inputs) if options.likelihood == "bernoulli" else parts.inputs
     config = VAEConfig(
         latent_dim=options.latent_dim or default_latent_dim(features),
         hidden=default_hidden(features) if options.hidden is None else options.hidden,
@@ -67,7 +68,7 @@ def fit(options: Namespace) -> None:
     version = next_version(options.output)
     log_file = options.log or options.output / f"fit-{version}.jsonl"
     log_file.parent.mkdir(parents=True, exist_ok=True)
-    vae = VAE(parts.inputs, config, options.seed)
+    vae = VAE(inputs, config, options.seed)
     with log_file.open("w") as log:
         result = fit_vae(
             vae,
