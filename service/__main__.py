@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -72,6 +73,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
+    for name in sorted(name for name in os.environ if name.startswith("VAE_")):
+        if name.removeprefix("VAE_").lower() not in Settings.model_fields:
+            log.warning("%s is not a setting of this service; vae-serve --help lists them", name)
     server = Server(create_app(settings))
     server.run()
     return 0 if server.started else 1

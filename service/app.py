@@ -21,7 +21,7 @@ from service.api import ROUTES, Route, Served, reply_to
 from service.bundle import open_bundle
 from service.engine import Engine
 from service.errors import NotReady, ServiceError, StartError
-from service.exchange import Exchange, Receive, Scope, Send, problem
+from service.exchange import Exchange, Headers, Receive, Scope, Send, problem
 from service.messages import Problem
 from service.metrics import Metrics
 from service.settings import Settings
@@ -111,11 +111,14 @@ class App:
     async def _cold(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A request to FastAPI, counted like the hot ones."""
         start, status = time.perf_counter(), 500
+        request_id = Headers(scope).request_id or self.exchange.new_id()
+        scope["state"] = {**scope.get("state", {}), "request_id": request_id.decode()}
 
         async def watched(message: Any) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
             await send(message)
 
         path = scope["path"]
@@ -227,14 +230,14 @@ def _web(app: App) -> FastAPI:
         _document(web, route)
 
     @web.exception_handler(ServiceError)
-    async def service_error(_: Request, error: ServiceError) -> Response:
-        return _problem_response(error)
+    async def service_error(request: Request, error: ServiceError) -> Response:
+        return _problem_response(request, error)
 
     @web.exception_handler(HTTPException)
-    async def http_error(_: Request, error: HTTPException) -> Response:
-        told = ServiceError(str(error.detail))
+    async def http_error(request: Request, error: HTTPException) -> Response:
+        told = ServiceError(f"{request.method} {request.url.path}: {error.detail}")
         told.status, told.type, told.title = error.status_code, f"http-{error.status_code}", str(error.detail)
-        return _problem_response(told, error.headers)
+        return _problem_response(request, told, error.headers)
 
     return web
 
@@ -266,5 +269,7 @@ def _document(web: FastAPI, route: Route) -> None:
     )
 
 
-def _problem_response(error: ServiceError, headers: Any = None) -> Response:
-    return Response(problem(error, "-"), error.status, headers, media_type="application/problem+json")
+def _problem_response(request: Request, error: ServiceError, headers: Any = None) -> Response:
+    return Response(
+        problem(error, request.state.request_id), error.status, headers, media_type="application/problem+json"
+    )

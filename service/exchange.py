@@ -63,7 +63,7 @@ class Exchange:
         self._max_body_bytes = settings.max_body_bytes
         self._request_timeout_s = settings.request_timeout_s
         self._metrics = metrics
-        self._prefix, self._count = secrets.token_hex(6), itertools.count(1)
+        self._prefix, self._count = secrets.token_hex(6).encode(), itertools.count(1)
         self.draining = False
         self.in_flight = 0
 
@@ -77,7 +77,7 @@ class Exchange:
         """
         start = time.perf_counter()
         headers = Headers(scope)
-        request_id = headers.request_id or f"{self._prefix}-{next(self._count):x}".encode()
+        request_id = headers.request_id or self.new_id()
         self.in_flight += 1
         self._metrics.progress(route, 1)
         status = 500
@@ -105,6 +105,10 @@ class Exchange:
             self.in_flight -= 1
             self._metrics.progress(route, -1)
             self._metrics.answered(route, "POST", status, time.perf_counter() - start)
+
+    def new_id(self) -> bytes:
+        """A request id: unique to this process and this request."""
+        return b"%s-%x" % (self._prefix, next(self._count))
 
     def _refusal(self, error: ServiceError, request_id: bytes) -> tuple[int, HeaderList, bytes]:
         self._metrics.rejected.labels(error.type).inc()
@@ -201,18 +205,16 @@ class _Departure:
 
 async def read_body(receive: Receive, max_body_bytes: int, deadline: float) -> bytes:
     """The whole body. Raises TooLarge, SlowBody at *deadline* (the loop's time), ClientGone."""
-    message = await _next_part(receive, deadline)
-    body: bytes = message.get("body", b"")
-    if not message.get("more_body", False):
-        return body
-    parts, size = [body], len(body)
-    while message.get("more_body", False):
+    parts: list[bytes] = []
+    size, more = 0, True
+    while more:
         message = await _next_part(receive, deadline)
         parts.append(message.get("body", b""))
         size += len(parts[-1])
         if size > max_body_bytes:
             raise _body_too_large(max_body_bytes, size)
-    return b"".join(parts)
+        more = message.get("more_body", False)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def problem(error: ServiceError, request_id: str) -> bytes:

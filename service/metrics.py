@@ -19,6 +19,7 @@ from prometheus_client import (
     Histogram,
     PlatformCollector,
     ProcessCollector,
+    disable_created_metrics,
     generate_latest,
 )
 from prometheus_client.core import GaugeMetricFamily
@@ -36,6 +37,7 @@ class Metrics:
     """The instruments of one service, in one registry; a Counter is exposed with _total behind its name."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # a _created twin of every series, which nobody asked for
         r = CollectorRegistry()
         ProcessCollector(registry=r)
         PlatformCollector(registry=r)

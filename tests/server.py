@@ -48,7 +48,7 @@ class Server:
         self.process.send_signal(sig)
         return self.process.wait(30)
 
-    def metric(self, name: str, **labels: str) -> float:
+    def metric(self, name: str, /, **labels: str) -> float:
         """One sample of /metrics; 0 where it is not there."""
         for line in self.client.get("/metrics").text.splitlines():
             found = re.fullmatch(r"(\w+)(?:\{(.*)\})? (\S+)", line)
