@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
 
 import uvicorn
@@ -18,6 +18,8 @@ from service.app import App, create_app
 from service.settings import Settings
 
 log = logging.getLogger("service")
+
+LAST_REQUEST_S = 0.5  # for connections that were accepted before the port was closed to send their request
 
 
 class Server(uvicorn.Server):
@@ -56,11 +58,17 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
         """Drain, then stop as uvicorn does."""
         self._app.drain()
-        waited = 0.0
-        while waited < self._app.settings.drain_delay_s and not self.force_exit:
-            await asyncio.sleep(0.05)
-            waited += 0.05
+        await self._wait(self._app.settings.drain_delay_s, lambda: False)
+        for server in self.servers:
+            server.close()
+        # uvicorn would now cut the connections that have no request yet, also those whose request is on its way
+        await self._wait(LAST_REQUEST_S, lambda: not self.server_state.connections)
         await super().shutdown()
+
+    async def _wait(self, seconds: float, enough: Callable[[], bool]) -> None:
+        end = asyncio.get_running_loop().time() + seconds
+        while asyncio.get_running_loop().time() < end and not self.force_exit and not enough():  # noqa: ASYNC110 - uvicorn has no events
+            await asyncio.sleep(0.02)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -17,7 +17,7 @@ from service.engine import Engine
 from tests.bundles import image_rows, table_rows
 from tests.server import Server
 
-CLOSE = {"rtol": 1e-4, "atol": 1e-4 * math.sqrt(6)}
+CLOSE: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-4 * math.sqrt(6)}
 
 
 def ask(server: Server, op: str, status: int = 200, **body: Any) -> dict[str, Any]:
