@@ -22,8 +22,8 @@ fix: .venv/.dev  ## format, and mend what ruff can
 
 gpu-wheel-check: .venv/.dev  ## the provider policy against the real onnxruntime-gpu wheel, in an environment of its own
 	$(PYTHON) -m venv build/gpu-wheel
-	build/gpu-wheel/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt . onnxruntime-gpu
-	build/gpu-wheel/bin/python tests/gpu_wheel_check.py deploy/models/digits
+	build/gpu-wheel/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt . onnxruntime-gpu httpx
+	build/gpu-wheel/bin/python tests/gpu_wheel_check.py deploy/models/digits 2> build/gpu-wheel.log
 
 clean:  ## forget the environments and what was built
 	rm -rf .venv build dist
