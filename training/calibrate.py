@@ -42,15 +42,19 @@ def calibrate(
     rows: NDArray[np.generic],
     default_samples: int,
     samples: Sequence[int] = SAMPLES,
+    feature_bytes: int = FEATURE_BYTES,
 ) -> Calibration:
     """
     Score *rows*, (n, *shape), with every kind and the first K draws of *eps* for each K of *samples*.
 
-    Per-feature scores are kept for all K where they are light; else for *default_samples* only, thinned.
+    Per-feature scores are kept for all K where they are together lighter than *feature_bytes*; else for
+    *default_samples* only, thinned until they are, but never to fewer than 20 values.
     """
     entries: list[Calibrated] = []
     arrays: Arrays = {}
-    everywhere = len(samples) * len(FEATURE_OUTPUTS) * _bytes(len(rows), inputs.features) <= FEATURE_BYTES
+    thinned = feature_bytes // (4 * inputs.features * len(FEATURE_OUTPUTS))
+    everywhere = len(samples) * len(FEATURE_OUTPUTS) * 4 * inputs.features * min(len(rows), 1000) <= feature_bytes
+    most = 1000 if everywhere else min(1000, max(20, thinned))
     for k in samples:
         features = FEATURE_OUTPUTS if everywhere or k == default_samples else {}
         wanted = tuple(dict.fromkeys((*outputs_of(KINDS), *features.values())))
@@ -61,7 +65,7 @@ def calibrate(
             entries.append(entry)
             arrays[entry.key] = scores
             if kind in features:
-                grid, ranks = calibration.feature_grid(outputs[features[kind]], _grid_rows(inputs.features, everywhere))
+                grid, ranks = calibration.feature_grid(outputs[features[kind]], most)
                 arrays[entry.features_key], arrays[f"{entry.features_key}/ranks"] = grid, ranks
     return Calibration(tuple(entries), arrays)
 
@@ -75,11 +79,3 @@ def thresholds(scores: NDArray[np.float64]) -> tuple[Threshold, ...]:
             rate = calibration.false_alarm_rate(len(scores), alpha)
             found.append(Threshold(alpha=alpha, threshold=threshold, false_alarm_rate=rate))
     return tuple(found)
-
-
-def _bytes(rows: int, features: int) -> int:
-    return 4 * features * min(rows, 1000)
-
-
-def _grid_rows(features: int, everywhere: bool) -> int:
-    return 1000 if everywhere else min(1000, max(20, FEATURE_BYTES // (4 * features * len(FEATURE_OUTPUTS))))

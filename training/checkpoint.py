@@ -57,7 +57,7 @@ def load(path: Path) -> Checkpoint:
     Raises TrainingError for a file that is none, or does not fit its own configuration.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         config = json.loads(arrays.pop("config").tobytes())
         if config["schema"] != _SCHEMA:

@@ -21,6 +21,7 @@ from service.engine import ATOL, RTOL, Engine
 from service.manifest import Graph, GraphName
 from training.errors import ParityError
 from training.graphs import modules, specs
+from training.likelihoods import NORMAL_95
 from training.models.mlp import VAE
 
 Floats = NDArray[np.float64]
@@ -180,11 +181,14 @@ def _near_step(vae: VAE, mean: NDArray[np.generic]) -> NDArray[np.bool_]:
 
 
 def _random_rows(vae: VAE, rows: int, generator: np.random.Generator) -> Floats:
-    """Rows such as the data might be: (B, C), in original units."""
-    center, scale = vae.scaling.center.double().numpy(), vae.scaling.scale.double().numpy()
+    """Rows such as the data might be, drawn from the model: (B, C), in original units."""
+    with torch.no_grad():
+        theta = vae.decode(torch.from_numpy(_random_latents(vae, rows, generator)).float())
+        mean, _, upper = (vae.scaling.restore(part).double().numpy() for part in vae.likelihood.predict(theta))
     if vae.config.likelihood == "bernoulli":
-        return generator.integers(0, 2, (rows, len(center))).astype(np.float64)
-    return center + scale * generator.standard_normal((rows, len(center)))
+        return (generator.random(mean.shape) < mean).astype(np.float64)
+    rows_of_model: Floats = mean + (upper - mean) / NORMAL_95 * generator.standard_normal(mean.shape)
+    return rows_of_model
 
 
 def _random_latents(vae: VAE, rows: int, generator: np.random.Generator) -> Floats:

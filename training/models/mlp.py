@@ -94,11 +94,24 @@ class VAE(nn.Module):
                 center, scale = moments(x, self.inputs)
                 self.scaling.center.copy_(torch.from_numpy(center))
                 self.scaling.scale.copy_(torch.from_numpy(scale))
+            some = self.scaling(torch.from_numpy(x[:20000].astype(self.inputs.dtype)))
+            self.theta.bias.copy_(self.likelihood.initial_bias(some.mean(dim=0)))
             if isinstance(self.likelihood, Gaussian):
                 self.likelihood.log_scale.copy_(torch.from_numpy(np.log(scale)))
                 self.likelihood.log_sigma_min.copy_(torch.from_numpy(log_sigma_floor(x, self.inputs, scale)))
-            some = self.scaling(torch.from_numpy(x[:20000].astype(self.inputs.dtype)))
-            self.theta.bias.copy_(self.likelihood.initial_bias(some.mean(dim=0)))
+                constant = torch.from_numpy((x == x[0]).all(axis=0).reshape(-1))
+                self._predict_exactly(constant, some[0], self.likelihood)
+
+    def _predict_exactly(self, constant: Tensor, values: Tensor, likelihood: Gaussian) -> None:
+        """
+        Features that never change are known from the start, with the least sigma: (C,) bool, (C,).
+
+        Their residual is 0, so they have no gradient, and stay known however short the fit.
+        """
+        self.theta.weight[constant] = 0
+        self.theta.bias[constant] = values[constant]
+        if likelihood.sigma == "feature":
+            likelihood.raw_log_sigma[constant] = likelihood.log_sigma_min[constant] - 5
 
 
 def _layers(widths: tuple[int, ...], activation: Activation, generator: torch.Generator) -> nn.Sequential:

@@ -1,0 +1,125 @@
+"""Calibration and evaluation: which rows they see, and that what they promise is so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from sklearn.metrics import roc_auc_score
+
+from service.calibration import threshold
+from service.engine import Engine
+from service.scores import FEATURE_OUTPUTS, score
+from tests.training.small import Fitted
+from training.assemble import recalibrate
+from training.calibrate import KINDS, SAMPLES, calibrate
+from training.evaluate import auroc, beta_binomial_interval, bounds, evaluate, latents
+from training.objective import kl_per_latent
+from training.table import lines
+
+
+def test_the_calibration_scores_are_those_of_the_calibration_rows(fitted: Fitted, engine: Engine) -> None:
+    """Exactly the rows that were kept for it, once each, for every kind and K."""
+    bundle = fitted.bundle
+    assert {(entry.kind, entry.samples) for entry in bundle.manifest.calibrated} == {
+        (kind, k) for kind in KINDS for k in SAMPLES
+    }
+    for entry in bundle.manifest.calibrated:
+        outputs = engine.run("scorer", {"x": fitted.calibration, "eps": bundle.eps[: entry.samples]})
+        scores = np.sort(score(entry.kind, outputs))
+        np.testing.assert_allclose(bundle.calibration[entry.key].astype(np.float64), scores, rtol=1e-5)
+        for listed in entry.thresholds:
+            assert listed.threshold == threshold(bundle.calibration[entry.key].astype(np.float64), listed.alpha)
+        if entry.kind in FEATURE_OUTPUTS:
+            assert bundle.calibration[entry.features_key].shape == (150, 5)
+
+
+def test_only_thresholds_that_the_rows_suffice_for_are_listed(fitted: Fitted) -> None:
+    """150 rows are enough for alpha 0.01, not for 0.005."""
+    entry = fitted.bundle.manifest.calibrated[0]
+    assert [listed.alpha for listed in entry.thresholds] == [0.1, 0.05, 0.01]
+
+
+def test_feature_scores_of_wide_data_are_thinned(engine: Engine, fitted: Fitted) -> None:
+    """They weigh no more than their budget, and then exist for the default K only."""
+    eps, rows = fitted.bundle.eps, fitted.calibration
+    found = calibrate(engine, fitted.vae.inputs, eps, rows, default_samples=16, feature_bytes=3000)
+    grids = {key: value for key, value in found.arrays.items() if key.startswith("features/") and value.ndim == 2}
+    assert sum(value.nbytes for value in grids.values()) == 3000
+    assert sorted(grids) == [f"features/{kind}/16/all/0" for kind in sorted(FEATURE_OUTPUTS)]
+
+
+def test_recalibration_replaces_the_thresholds_and_keeps_the_model(fitted: Fitted) -> None:
+    """New normals that lie further out raise the threshold; graphs and draws are the same bytes."""
+    shifted = fitted.calibration + 4 * fitted.train.std(axis=0)
+    made = recalibrate(fitted.bundle, 2, shifted, "1" * 64, threads=1)
+    assert made.manifest.version == 2
+    assert made.graphs == fitted.bundle.graphs
+    assert made.manifest.evaluation == {}
+    for old, new in zip(fitted.bundle.manifest.calibrated, made.manifest.calibrated, strict=True):
+        assert new.key == old.key
+        if new.kind != "kl":
+            assert new.thresholds[0].threshold > old.thresholds[0].threshold
+
+
+def test_the_bound_does_not_depend_on_the_chunks(fitted: Fitted, engine: Engine) -> None:
+    """300 draws in chunks of 128 are close to 64 draws, above the ELBO, and the parts make the ELBO."""
+    some: dict[str, Any] = bounds(engine, fitted.vae.inputs, fitted.test, 64)
+    more: dict[str, Any] = bounds(engine, fitted.vae.inputs, fitted.test, 300)
+    elbo = more["elbo"]["mean"]
+    assert elbo == pytest.approx(more["reconstruction"]["mean"] - more["kl"]["mean"])
+    assert elbo < more["log_px"]["mean"] == pytest.approx(some["log_px"]["mean"], abs=0.2)
+
+
+def test_latents_are_counted_active_by_the_variance_of_their_mean(fitted: Fitted, engine: Engine) -> None:
+    """KL per latent and the number of active units are those of the encoder's outputs."""
+    mu, logvar = (part.astype(np.float64) for part in engine.run("encoder", {"x": fitted.test}).values())
+    found = latents(engine, fitted.vae.inputs, fitted.test)
+    assert found["active_units"] == (mu.var(axis=0) > 0.01).sum()
+    expected = kl_per_latent(torch.from_numpy(mu), torch.from_numpy(logvar)).mean(dim=0)
+    assert found["kl_per_latent"] == pytest.approx(expected.tolist(), abs=1e-4)
+
+
+def test_an_evaluation_prints_every_figure(fitted: Fitted) -> None:
+    """Bounds, latents, false alarms with their interval, and how well known anomalies are ranked."""
+    evaluation = fitted.bundle.manifest.evaluation
+    text = "\n".join(lines(evaluation))
+    for word in ("ELBO", "KL", "bound of 64 draws", "active units", "alpha 0.01", "AUROC of nll", "150 labelled"):
+        assert word in text
+    assert isinstance(evaluation["auroc"], dict)
+    assert evaluation["auroc"]["nll"] == 1
+
+
+def test_an_evaluation_without_anomalies_has_no_auroc(fitted: Fitted, engine: Engine) -> None:
+    """Nothing is made up where nothing is labelled."""
+    assert "auroc" not in evaluate(fitted.bundle, engine, fitted.test, draws=2)
+
+
+def test_auroc_is_that_of_scikit_learn() -> None:
+    """Ties count half."""
+    generator = np.random.default_rng(0)
+    normal, anomalies = generator.integers(0, 9, 80).astype(float), generator.integers(3, 12, 30).astype(float)
+    truth = np.repeat([0, 1], [80, 30])
+    assert auroc(normal, anomalies) == pytest.approx(roc_auc_score(truth, np.concatenate([normal, anomalies])))
+
+
+@pytest.mark.parametrize(("m", "a", "b"), [(100, 2, 149), (270, 13, 258), (5000, 50, 4951), (10, 1, 1)])
+def test_the_beta_binomial_interval_is_that_of_scipy(m: int, a: int, b: int) -> None:
+    """Quantiles by lgamma alone."""
+    expected = stats.betabinom(m, a, b).ppf([0.05, 0.95])
+    assert beta_binomial_interval(m, a, b) == tuple(expected)
+
+
+def test_false_alarms_stay_inside_their_interval() -> None:
+    """Of 400 splits of exchangeable scores, about 90 % lie inside the interval that the evaluation prints."""
+    generator, inside = np.random.default_rng(0), 0
+    for _ in range(400):
+        scores = generator.standard_normal(500)
+        limit = threshold(np.sort(scores[:300]), 0.05)
+        assert limit is not None
+        low, high = beta_binomial_interval(200, 15, 286)
+        inside += low <= (scores[300:] > limit).sum() <= high
+    assert 0.88 <= inside / 400 <= 0.97

@@ -1,0 +1,128 @@
+"""`vae-train` on small files, the whole way, and what it says when it cannot."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from service.bundle import open_bundle
+from service.engine import Engine
+from tests.training.small import table
+from training import checkpoint
+from training.__main__ import main
+from training.errors import TrainingError
+
+NAMES = "time,current,count,constant,product"
+QUICK = ("--epochs", "3", "--hidden", "8", "--latent-dim", "2", "--draws", "8", "--threads", "1")
+
+
+def write_csv(path: Path, rows: int, seed: int) -> Path:
+    """`table` as a CSV file."""
+    np.savetxt(path, table(rows, seed), delimiter=",", header=NAMES, comments="")
+    return path
+
+
+def test_the_whole_way_from_a_csv(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """fit, evaluate, calibrate, export: each leaves what it says, and the service's engine takes every bundle."""
+    data, model = write_csv(tmp_path / "rows.csv", 300, 0), tmp_path / "models" / "pumps"
+    assert main(["fit", "--data", str(data), "--output", str(model), *QUICK]) == 0
+    assert f"wrote {model / '1'}" in capsys.readouterr().out
+    first = open_bundle(model)
+    assert first.manifest.name == "pumps"
+    assert first.manifest.inputs.names == tuple(NAMES.split(","))
+    assert first.manifest.data.rows == {"train": 180, "validation": 30, "calibration": 45, "test": 45}
+    log = [json.loads(line) for line in (model / "fit-1.jsonl").read_text().splitlines()]
+    assert [record["epoch"] for record in log] == [1, 2, 3]
+
+    figures = tmp_path / "figures.json"
+    evaluate = ["evaluate", "--bundle", str(model), "--data", str(data), "--json", str(figures), "--draws", "8"]
+    assert main(evaluate) == 0
+    assert "the test rows of the split that the bundle was fitted with" in capsys.readouterr().out
+    assert json.loads(figures.read_text()) == first.manifest.evaluation
+
+    normals = write_csv(tmp_path / "normals.csv", 120, 1)
+    assert main(["calibrate", "--bundle", str(model), "--data", str(normals), "--threads", "1"]) == 0
+    second = open_bundle(model)
+    assert (second.manifest.version, second.manifest.calibrated[0].rows) == (2, 120)
+
+    saved = str(model / "checkpoint-1.npz")
+    assert main(["export", "--checkpoint", saved, "--output", str(model), "--data", str(data), *QUICK[-4:]]) == 0
+    third = open_bundle(model)
+    assert third.manifest.version == 3
+    for key, scores in first.calibration.items():
+        np.testing.assert_allclose(third.calibration[key].astype(np.float64), scores.astype(np.float64), rtol=1e-5)
+    for bundle in (first, second, third):
+        Engine.open(bundle, threads=1)
+
+
+def test_bernoulli_on_grey_data_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The column or the range is named, and what to choose instead; nothing is written."""
+    data, model = write_csv(tmp_path / "rows.csv", 50, 0), tmp_path / "pumps"
+    assert main(["fit", "--data", str(data), "--output", str(model), "--likelihood", "bernoulli"]) == 2
+    assert "column 'time' has 1.7" in capsys.readouterr().err
+    assert main(["fit", "--data", "sklearn:digits", "--output", str(model), "--likelihood", "bernoulli"]) == 2
+    assert "these are 0 to 16: choose --binarize" in capsys.readouterr().err
+    assert not model.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["fit", "--data", "nowhere.csv", "--output", "m"], "nowhere.csv: no such file"),
+        (["fit", "--data", "sklearn:digits", "--output", "bad name"], "'bad name' cannot name a model"),
+        (["fit", "--data", "sklearn:digits", "--output", "m", "--test", "0.9"], "leave nothing to train on"),
+        (["evaluate", "--bundle", "nowhere", "--data", "sklearn:digits"], "no bundle here"),
+        (["export", "--checkpoint", "nowhere.npz", "--output", "m"], "nowhere.npz: cannot be read"),
+    ],
+)
+def test_what_the_user_must_change_is_one_line_and_status_2(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """No traceback, nothing on stdout."""
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert message in said.err
+    assert said.err.count("\n") == 1
+
+
+def test_data_of_another_kind_is_refused_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Columns are matched by name, in any order; a missing one is named."""
+    data, model = write_csv(tmp_path / "rows.csv", 100, 0), tmp_path / "pumps"
+    assert main(["fit", "--data", str(data), "--output", str(model), "--quiet", *QUICK]) == 0
+    other = tmp_path / "other.csv"
+    np.savetxt(other, table(60, 3)[:, ::-1], delimiter=",", header=",".join(NAMES.split(",")[::-1]), comments="")
+    assert main(["evaluate", "--bundle", str(model), "--data", str(other)]) == 0
+    reversed_columns = capsys.readouterr().out
+    write_csv(other, 60, 3)
+    assert main(["evaluate", "--bundle", str(model), "--data", str(other)]) == 0
+    assert capsys.readouterr().out == reversed_columns
+    other.write_text(other.read_text().replace("current", "voltage"))
+    assert main(["evaluate", "--bundle", str(model), "--data", str(other)]) == 2
+    assert "no column 'current', which the bundle takes" in capsys.readouterr().err
+
+
+def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:
+    """Weights, scaling, configuration and data, without pickle; a damaged file is refused by name."""
+    data, model = write_csv(tmp_path / "rows.csv", 60, 0), tmp_path / "pumps"
+    assert main(["fit", "--data", str(data), "--output", str(model), "--quiet", *QUICK]) == 0
+    file = model / "checkpoint-1.npz"
+    found = checkpoint.load(file)
+    checkpoint.save(tmp_path / "again.npz", found)
+    again = checkpoint.load(tmp_path / "again.npz")
+    assert (again.vae.config, again.vae.inputs) == (found.vae.config, found.vae.inputs)
+    assert (again.data, again.training) == (found.data, found.training)
+    for name, value in found.vae.state_dict().items():
+        assert torch.equal(again.vae.state_dict()[name], value), name
+    file.write_bytes(file.read_bytes()[:-40])
+    with pytest.raises(TrainingError, match=r"checkpoint-1.npz: not a checkpoint"):
+        checkpoint.load(file)
