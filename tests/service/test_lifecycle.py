@@ -1,0 +1,246 @@
+"""Start, stop, deadlines and departures of the real server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from service.__main__ import read_settings
+from service.app import create_app
+from service.settings import Settings
+from tests.bundles import edit_manifest, table_rows
+from tests.server import Server
+
+
+def until(condition: Callable[[], bool], seconds: float = 10) -> None:
+    """Wait for *condition*."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
+
+
+def start(*flags: str) -> subprocess.CompletedProcess[str]:
+    """Start the service where it must not go on running."""
+    command = [sys.executable, "-m", "service", *flags]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+
+
+def test_a_bundle_that_must_not_be_served_stops_the_start_with_one_line(own_bundle: Path) -> None:
+    """The operator reads the file and the reason, not a traceback."""
+    (own_bundle / "scorer.onnx").write_bytes(b"?")
+    ended = start(f"--bundle={own_bundle}", "--port=0")
+    assert ended.returncode not in (0, -15)
+    assert "scorer.onnx: its SHA-256 is not the one in SHA256SUMS" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_device_that_is_not_there_stops_the_start(table_bundle: Path) -> None:
+    """With VAE_DEVICE=cuda there is no silent CPU."""
+    ended = start(f"--bundle={table_bundle}", "--port=0", "--device=cuda")
+    assert ended.returncode not in (0, -15)
+    assert "device 'cuda' was asked for" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [(["--port=http"], "port: Input should be a valid integer"), (["--nope=1"], "unrecognized arguments: --nope")],
+)
+def test_a_wrong_setting_is_named(flags: list[str], told: str) -> None:
+    """On one line, with exit status 2."""
+    ended = start(*flags)
+    assert (ended.returncode, told in ended.stderr, "Traceback" in ended.stderr) == (2, True, False)
+
+
+def test_a_flag_wins_over_the_environment_and_both_over_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings are read once, and cannot be changed afterwards."""
+    monkeypatch.setenv("VAE_PORT", "9001")
+    monkeypatch.setenv("VAE_THREADS", "3")
+    settings = read_settings(["--port", "9002"])
+    assert (settings.port, settings.threads, settings.host) == (9002, 3, "127.0.0.1")
+    with pytest.raises(ValueError, match="frozen"):
+        settings.port = 1  # type: ignore[misc]
+
+
+def test_nothing_is_answered_before_the_model_is_ready() -> None:
+    """503 on every operation, and in /health/ready; /health/live is 200 all the while."""
+
+    async def test() -> None:
+        app = create_app(Settings())
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+            assert (await client.get("/health/live")).status_code == 200
+            assert (await client.get("/health/ready")).status_code == 503
+            for path in ("/v1/encode", "/v1/anomaly-score"):
+                assert (await client.post(path, json={})).json()["type"] == "urn:vae-serve:not-ready"
+            assert (await client.get("/v1/model")).status_code == 503
+
+    asyncio.run(test())
+
+
+def test_sigterm_fails_no_request(table_bundle: Path) -> None:
+    """
+    Clients that send without pause through SIGTERM get an answer to every request.
+
+    They leave when a reply closes its connection, as a proxy's pool does.
+    """
+    body = {"inputs": table_rows(200).tolist()}
+    answered: list[int] = []
+    failed: list[Exception] = []
+
+    def send(server: Server) -> None:
+        with httpx.Client(base_url=server.url, timeout=30) as client:
+            leaving = False
+            while not leaving:
+                try:
+                    reply = client.post("/v1/anomaly-score", json=body)
+                except httpx.HTTPError as error:
+                    failed.append(error)
+                    return
+                answered.append(reply.status_code)
+                leaving = reply.headers.get("connection") == "close"
+
+    with Server(table_bundle) as server:
+        senders = [threading.Thread(target=send, args=(server,)) for _ in range(8)]
+        for sender in senders:
+            sender.start()
+        until(lambda: len(answered) > 20)
+        before = len(answered)
+        assert server.stop() == 0
+        for sender in senders:
+            sender.join(20)
+        assert failed == []
+        assert set(answered) == {200}
+        assert len(answered) > before
+
+
+def test_while_draining_the_server_says_so_and_still_answers(table_bundle: Path) -> None:
+    """A load balancer that reads /health/ready has time to leave; each reply closes its connection."""
+    with Server(table_bundle, drain_delay_s=1) as server:
+        stopping = threading.Thread(target=server.stop)
+        stopping.start()
+        until(lambda: server.client.get("/health/ready").status_code == 503)
+        assert server.client.get("/health/ready").json()["draining"] is True
+        reply = server.client.post("/v1/encode", json={"inputs": table_rows(1).tolist()})
+        assert (reply.status_code, reply.headers["connection"]) == (200, "close")
+        stopping.join(20)
+        assert server.process.returncode == 0
+
+
+def test_a_deadline_of_the_client_is_kept(table_bundle: Path) -> None:
+    """504 in the client's time, while the bulk request before it goes on and is answered."""
+    with Server(table_bundle, max_batch_rows=16384) as server:
+        bulk = {"inputs": table_rows(1024).tolist(), "samples": 64, "explain": 1}
+        answers: list[int] = []
+        sender = threading.Thread(
+            target=lambda: answers.append(
+                httpx.post(server.url + "/v1/anomaly-score", json=bulk, timeout=30).status_code
+            )
+        )
+        sender.start()
+        until(lambda: server.metric("vae_http_requests_in_progress", route="/v1/anomaly-score") == 1)
+        late = server.client.post(
+            "/v1/anomaly-score", json={**bulk, "samples": 16}, headers={"X-Request-Timeout-Ms": "1"}
+        )
+        assert late.status_code == 504
+        assert late.json()["type"] == "urn:vae-serve:deadline-exceeded"
+        sender.join(30)
+        assert answers == [200]
+
+
+def test_a_client_that_hangs_up_is_counted_and_costs_the_others_nothing(table_bundle: Path) -> None:
+    """Its rows leave the queue; the next request is answered."""
+    with Server(table_bundle, max_batch_delay_ms=500) as server:
+        body = json.dumps({"inputs": table_rows(3).tolist()}).encode()
+        host, port = server.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as departing:
+            head = f"POST /v1/encode HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+            departing.sendall(head.encode() + body)
+            until(lambda: server.metric("vae_http_requests_in_progress", route="/v1/encode") == 1)
+        until(lambda: server.metric("vae_rejected_total", reason="client-gone") == 1)
+        assert server.client.post("/v1/encode", content=body).status_code == 200
+
+
+def test_a_body_that_stops_is_told_so_in_time(table_bundle: Path) -> None:
+    """408, and the connection is closed; others are answered meanwhile."""
+    with Server(table_bundle, request_timeout_s=0.3) as server:
+        host, port = server.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=10) as slow:
+            slow.sendall(b"POST /v1/encode HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+            assert server.client.post("/v1/encode", json={"inputs": table_rows(1).tolist()}).status_code == 200
+            assert slow.recv(1000).startswith(b"HTTP/1.1 408")
+
+
+def test_a_full_queue_is_429_with_a_time_to_come_back(table_bundle: Path) -> None:
+    """Before the body is parsed; those that wait are answered."""
+    with Server(table_bundle, max_queue_rows=4, max_batch_rows=256, max_batch_delay_ms=1000) as server:
+        body = {"inputs": table_rows(4).tolist()}
+        answers: list[int] = []
+        sender = threading.Thread(
+            target=lambda: answers.append(httpx.post(server.url + "/v1/encode", json=body, timeout=30).status_code)
+        )
+        sender.start()
+        until(lambda: server.metric("vae_queue_rows", op="encode") == 4)
+        refused = server.client.post("/v1/encode", content=b"not even JSON")
+        assert (refused.status_code, refused.json()["limit"]) == (429, 4)
+        assert int(refused.headers["retry-after"]) >= 1
+        assert server.metric("vae_queue_oldest_age_seconds", op="encode") > 0
+        sender.join(30)
+        assert answers == [200]
+
+
+def test_answers_are_the_same_after_a_restart(table_bundle: Path) -> None:
+    """All randomness is in the request or in the bundle."""
+    bodies = {"anomaly-score": {"inputs": table_rows(5).tolist()}, "sample": {"count": 3, "seed": 1}}
+    replies = []
+    for _ in range(2):
+        with Server(table_bundle) as server:
+            replies.append({op: server.client.post(f"/v1/{op}", json=body).json() for op, body in bodies.items()})
+    assert replies[0] == replies[1]
+
+
+def test_with_too_few_calibration_rows_scores_are_there_and_the_decision_is_null(own_bundle: Path) -> None:
+    """An alpha that nobody named does not fail a request; the reason says what is missing."""
+    scoring = {"kind": "nll", "samples": 16, "alpha": 0.001}
+    edit_manifest(own_bundle, scoring=scoring)
+    with Server(own_bundle) as server:
+        reply = server.client.post("/v1/anomaly-score", json={"inputs": table_rows(2).tolist()}).json()
+        assert (reply["is_anomaly"], reply["threshold"], reply["false_alarm_rate"]) == ([None, None], None, None)
+        assert reply["reason"] == "alpha 0.001 needs 999 calibration rows; the bundle has 200"
+        assert len(reply["p_values"]) == 2
+
+
+def test_an_operation_that_the_bundle_does_not_have_is_refused_by_name(own_bundle: Path) -> None:
+    """From the capabilities, before the body is read."""
+    manifest = json.loads((own_bundle / "manifest.json").read_text())
+    edit_manifest(own_bundle, capabilities={**manifest["capabilities"], "operations": ["encode", "decode"]})
+    with Server(own_bundle) as server:
+        reply = server.client.post("/v1/sample", json={})
+        assert (reply.status_code, reply.json()["type"]) == (422, "urn:vae-serve:unsupported")
+        assert reply.json()["detail"] == "this bundle has no operation sample; it has: encode, decode"
+
+
+def test_a_graph_that_this_service_does_not_run_is_refused_at_the_start(own_bundle: Path) -> None:
+    """A bundle of a later service is not half served."""
+    manifest = json.loads((own_bundle / "manifest.json").read_text())
+    shutil.copy(own_bundle / "decoder.onnx", own_bundle / "prior.onnx")
+    graphs = {**manifest["graphs"], "prior": {**manifest["graphs"]["decoder"], "file": "prior.onnx"}}
+    golden = own_bundle / "golden.npz"
+    arrays = dict(np.load(golden))
+    arrays |= {name.replace("decoder", "prior"): value for name, value in arrays.items() if name.startswith("decoder")}
+    np.savez(golden, **arrays)
+    edit_manifest(own_bundle, graphs=graphs, latent={**manifest["latent"], "prior": "graph"})
+    ended = start(f"--bundle={own_bundle}", "--port=0")
+    assert ended.returncode != 0
+    assert "prior.onnx: this version of the service does not run the graph prior" in ended.stderr
