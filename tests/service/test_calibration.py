@@ -180,7 +180,8 @@ tables = st.builds(
 
 def exact_feature_p(table: NDArray[np.float32], scores: NDArray[np.float32]) -> Floats:
     """Each column's p-values by definition."""
-    return (1 + (table[None] >= scores[:, None]).sum(axis=1)) / (len(table) + 1)
+    p: Floats = (1 + (table[None] >= scores[:, None]).sum(axis=1)) / (len(table) + 1)
+    return p
 
 
 @given(table=tables, extra=tables)

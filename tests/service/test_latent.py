@@ -74,7 +74,7 @@ def test_noise_is_standard_normal() -> None:
 def test_the_columns_of_noise_are_independent() -> None:
     """Correlations of independent columns are N(0, 1/n)."""
     z = latent.noise(2, 20_000, 6)
-    off_diagonal = np.corrcoef(z, rowvar=False)[np.triu_indices(6, 1)]
+    off_diagonal = np.asarray(np.corrcoef(z, rowvar=False))[np.triu_indices(6, 1)]
     assert np.abs(off_diagonal).max() < 5 / math.sqrt(20_000)
 
 
