@@ -202,7 +202,7 @@ ROUTES = (
 async def reply_to(route: Route, served: Served, metrics: Metrics, body: bytes, deadline: float) -> bytes:
     """The body of the reply to one request with this *body*. Raises ServiceError."""
     watch = Stopwatch(metrics, route.op)
-    fields = json.read_object(body)
+    fields = json.read_object(body, served.inputs, served.latents)
     reply, rows = await route.run(Request(served, fields, deadline, watch, metrics))
     watch.lap(None)
     answer = json.write({"model": served.model, **reply})

@@ -15,7 +15,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import orjson
 
@@ -86,8 +86,9 @@ class Exchange:
                 deadline = asyncio.get_running_loop().time() + headers.timeout_s(self._request_timeout_s)
                 admit()
                 headers.check_json(self._max_body_bytes)
-                body = await read_body(receive, self._max_body_bytes, deadline)
-                with _Departure(receive):
+                with _Vigil(receive, deadline) as vigil:
+                    body = await read_body(receive, self._max_body_bytes)
+                    vigil.body_is_here()
                     reply = await handle(body, deadline)
                 status = 200
                 reply_headers = [(b"content-type", b"application/json")]
@@ -167,48 +168,62 @@ class Headers:
             raise _body_too_large(max_body_bytes, int(self._length))
 
 
-class _Departure:
+class _Vigil:
     """
-    While a request waits for its answer: cancels it, as ClientGone, when its client hangs up.
+    Ends a request that its client has given up.
 
-    (uvicorn tells nobody but those who ask `receive`.)
+    SlowBody when the body is not there at *deadline* (the loop's time); ClientGone when the client hangs up while it
+    waits for the answer (uvicorn tells only those who ask `receive`).
     """
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, receive: Receive, deadline: float) -> None:
         self._receive = receive
-        self._watcher: asyncio.Task[None] | None = None
-        self._gone = False
-
-    def __enter__(self) -> None:
-        loop = asyncio.get_running_loop()
+        self._deadline = deadline
+        self._loop = asyncio.get_running_loop()
         self._request = asyncio.current_task()
-        self._timer = loop.call_later(WATCH_AFTER_S, self._start)
+        self._watcher: asyncio.Task[None] | None = None
+        self._verdict: ServiceError | None = None
+
+    def __enter__(self) -> Self:
+        slow = SlowBody("the body did not arrive within the request's time")
+        self._timer = self._loop.call_at(self._deadline, self._end, slow)
+        return self
+
+    def body_is_here(self) -> None:
+        """From now on only the client's presence matters; the batcher keeps the deadline."""
+        self._timer.cancel()
+        self._timer = self._loop.call_later(WATCH_AFTER_S, self._start_watching)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self._timer.cancel()
         if self._watcher is not None:
             self._watcher.cancel()
-        if self._gone and self._request is not None:
+        if self._verdict is not None and self._request is not None:
             self._request.uncancel()
-            raise ClientGone("the client closed the connection") from error
+            raise self._verdict from None
 
-    def _start(self) -> None:
-        self._watcher = asyncio.get_running_loop().create_task(self._watch())
+    def _start_watching(self) -> None:
+        self._watcher = self._loop.create_task(self._watch())
 
     async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        self._gone = True
+        self._end(ClientGone("the client closed the connection"))
+
+    def _end(self, verdict: ServiceError) -> None:
+        self._verdict = verdict
         if self._request is not None:
             self._request.cancel()
 
 
-async def read_body(receive: Receive, max_body_bytes: int, deadline: float) -> bytes:
-    """The whole body. Raises TooLarge, SlowBody at *deadline* (the loop's time), ClientGone."""
+async def read_body(receive: Receive, max_body_bytes: int) -> bytes:
+    """The whole body. Raises TooLarge, or ClientGone when the client hangs up while sending."""
     parts: list[bytes] = []
     size, more = 0, True
     while more:
-        message = await _next_part(receive, deadline)
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone("the client closed the connection while sending")
         parts.append(message.get("body", b""))
         size += len(parts[-1])
         if size > max_body_bytes:
@@ -227,17 +242,6 @@ def problem(error: ServiceError, request_id: str) -> bytes:
         "request_id": request_id,
     }
     return orjson.dumps({**document, **{name: fact for name, fact in error.facts.items() if fact is not None}})
-
-
-async def _next_part(receive: Receive, deadline: float) -> Message:
-    try:
-        async with asyncio.timeout_at(deadline):
-            message = await receive()
-    except TimeoutError:
-        raise SlowBody("the body did not arrive within the request's time") from None
-    if message["type"] == "http.disconnect":
-        raise ClientGone("the client closed the connection while sending")
-    return message
 
 
 def _body_too_large(limit: int, size: int) -> TooLarge:

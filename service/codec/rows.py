@@ -7,6 +7,7 @@ Knows the manifest; nothing of JSON or any other wire format.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Self
 
@@ -38,6 +39,11 @@ class RowSpec:
     shape: tuple[int, ...]
     dtype: np.dtype[np.generic]
     supports: tuple[Support, ...] = ()
+
+    @functools.cached_property
+    def largest(self) -> float:
+        """The largest number of the dtype."""
+        return float(np.finfo(self.dtype.name).max)
 
     @classmethod
     def inputs(cls, manifest: Manifest) -> Self:
@@ -76,12 +82,11 @@ class RowSpec:
 
         Raises InvalidInput naming the first row that holds a NaN, an infinity or a number beyond the dtype.
         """
-        limit = float(np.finfo(self.dtype.name).max)
-        within = np.abs(values) <= limit  # False for NaN as well
-        if not within.all():
+        if not np.abs(values).max(initial=0.0) <= self.largest:  # so written because a NaN compares False
+            within = np.abs(values) <= self.largest
             row, *where = (int(i) for i in np.argwhere(~within)[0])
             value = values[(row, *where)]
-            what = "is not finite" if not np.isfinite(value) else f"is beyond {self.dtype.name} (+-{limit:.4g})"
+            what = "is not finite" if not np.isfinite(value) else f"is beyond {self.dtype.name} (+-{self.largest:.4g})"
             raise InvalidInput(
                 f"{self.field}: row {row}, position {where} holds {value}, which {what}",
                 field=self.field,
