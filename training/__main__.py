@@ -12,10 +12,14 @@ What goes wrong through data or options ends as one line on stderr and exit stat
 from __future__ import annotations
 
 import argparse
+import importlib
 import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from service.errors import StartError
+from training.errors import TrainingError
 
 _DATA = ".csv, .npy, .npz (X; optional y, labels, columns), idx files or their directory, or sklearn:digits"
 _BUNDLE = "a bundle, or a model directory: its newest version"
@@ -24,14 +28,10 @@ _BUNDLE = "a bundle, or a model directory: its newest version"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, run one step, and say in one line what the user must change, if anything."""
     options = _parser().parse_args(arguments)
-    # below the parsing, so that --help need not wait for numpy and onnxruntime
-    from service.errors import StartError  # noqa: PLC0415
-    from training import steps  # noqa: PLC0415
-    from training.errors import TrainingError  # noqa: PLC0415
-
-    run = {"fit": steps.fit, "evaluate": steps.evaluate, "calibrate": steps.calibrate, "export": steps.export}
+    # only now, so that --help need not wait for PyTorch, and evaluate and calibrate can do without it
+    step = importlib.import_module(f"training.steps.{options.command}")
     try:
-        run[options.command](options)
+        step.run(options)
     except (TrainingError, StartError, OSError) as error:
         print(f"vae-train {options.command}: {error}", file=sys.stderr)
         return 2

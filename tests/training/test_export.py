@@ -14,13 +14,14 @@ from service.engine import Engine, deviation
 from service.manifest import Data, GraphName, Inputs
 from service.scores import score
 from tests.training.small import Fitted
-from training.assemble import HeldOut, build_bundle, write
+from training.assemble import HeldOut, build_bundle
 from training.data import from_arrays
 from training.errors import ParityError
 from training.export import export_graphs
 from training.graphs import specs
 from training.models.mlp import VAE, VAEConfig
 from training.noise import noise_table
+from training.output import write
 from training.parity import check_parity
 
 NOTHING = np.zeros((0, 5))

@@ -1,0 +1,33 @@
+"""A bundle in memory becomes a directory. Knows files, versions and the clock; nothing of models."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+
+from service import bundle as bundles
+from service.bundle import Bundle
+
+
+def write(model_dir: Path, bundle: Bundle) -> Path:
+    """Write *bundle* as `model_dir/<version>`, verified. Raises BundleError when that version exists."""
+    files = {graph.file: bundle.graphs[name] for name, graph in bundle.manifest.graphs.items()}
+    golden = {f"{name}/{tensor}": value for name, arrays in bundle.golden.items() for tensor, value in arrays.items()}
+    files[bundles.GOLDEN] = bundles.pack_arrays(golden)
+    files |= {f"report/{name}": content for name, content in bundle.report.items()}
+    if bundle.manifest.calibrated:
+        files |= {
+            bundles.EPS: bundles.pack_array(bundle.eps),
+            bundles.CALIBRATION: bundles.pack_arrays(bundle.calibration),
+        }
+    return bundles.write_bundle(model_dir, bundle.manifest, files)
+
+
+def next_version(model_dir: Path) -> int:
+    """One more than the newest version there; 1 for the first."""
+    return max(bundles.versions(model_dir), default=0) + 1
+
+
+def now() -> str:
+    """The time for a manifest: UTC, to the second, ISO 8601."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

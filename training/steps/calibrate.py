@@ -1,0 +1,22 @@
+"""`vae-train calibrate`: a bundle with new thresholds. Needs no PyTorch."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from service.bundle import open_bundle
+from training import data
+from training.output import next_version
+from training.parts import held_out
+from training.recalibrate import recalibrate
+from training.steps.said import write_bundle
+
+
+def run(options: Namespace) -> None:
+    """The next version of a bundle, calibrated on these rows."""
+    bundle = open_bundle(options.bundle)
+    dataset = data.load(options.data)
+    x, _, _ = held_out(dataset, bundle.manifest)
+    model_dir = bundle.path.parent
+    made = recalibrate(bundle, next_version(model_dir), x, dataset.hash, options.threads)
+    write_bundle(options, model_dir, made)

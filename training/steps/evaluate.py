@@ -1,0 +1,27 @@
+"""`vae-train evaluate`: the figures of a bundle. Needs no PyTorch."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+
+from service.bundle import open_bundle
+from service.engine import Engine
+from training import data, table
+from training.errors import TrainingError
+from training.evaluate import evaluate
+from training.parts import held_out
+from training.steps.said import say
+
+
+def run(options: Namespace) -> None:
+    """The figures of a bundle on rows that it has not seen."""
+    bundle = open_bundle(options.bundle)
+    x, anomalies, which = held_out(data.load(options.data), bundle.manifest)
+    if not len(x):
+        raise TrainingError(f"{options.data}: there are no test rows: the bundle was fitted with --test 0")
+    engine = Engine(bundle.graphs, threads=options.threads)
+    evaluation = evaluate(bundle, engine, x, anomalies, options.draws, options.seed)
+    if options.json:
+        options.json.write_text(json.dumps(evaluation, indent=1) + "\n")
+    say(options, f"{bundle.path}: {which}", *table.lines(evaluation))

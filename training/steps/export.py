@@ -1,0 +1,43 @@
+"""`vae-train export`: a bundle from a checkpoint."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+import numpy as np
+
+from training import checkpoint, data
+from training.assemble import HeldOut, build_bundle
+from training.errors import DataError
+from training.output import next_version
+from training.parts import Dealing, deal
+from training.steps.said import model_name, write_bundle
+
+
+def run(options: Namespace) -> None:
+    """A bundle from a checkpoint; calibrated and evaluated where there is data."""
+    name = model_name(options.output)
+    found = checkpoint.load(options.checkpoint)
+    nothing = np.zeros((0, *found.vae.inputs.shape), found.vae.inputs.dtype)
+    rows = HeldOut(nothing, nothing)
+    if options.data is not None:
+        dataset = data.load(options.data)
+        if dataset.hash != found.data.hash:
+            raise DataError(
+                f"{dataset.source} is not the data that the checkpoint was fitted to: export without --data, "
+                "or export with that data and calibrate on this one"
+            )
+        parts = deal(dataset, Dealing.of(found.training))
+        rows = HeldOut(parts.calibration, parts.test, parts.anomalies)
+    bundle = build_bundle(
+        found.vae,
+        name,
+        next_version(options.output),
+        found.data,
+        found.training,
+        rows,
+        seed=options.seed,
+        threads=options.threads,
+        draws=options.draws,
+    )
+    write_bundle(options, options.output, bundle)

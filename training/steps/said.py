@@ -1,0 +1,36 @@
+"""What the steps have in common: lines on stdout, the name of a model, writing a bundle."""
+
+from __future__ import annotations
+
+import re
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from service.bundle import Bundle
+from training import output, table
+from training.errors import TrainingError
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def say(options: Namespace, *lines: str) -> None:
+    """Print, unless --quiet."""
+    if not options.quiet:
+        print(*lines, sep="\n")
+
+
+def write_bundle(options: Namespace, model_dir: Path, bundle: Bundle) -> None:
+    """Write *bundle* below *model_dir*; say what it is worth, and where it is."""
+    path = output.write(model_dir, bundle)
+    evaluation: Mapping[str, Any] = bundle.manifest.evaluation
+    say(options, *(table.lines(evaluation) if evaluation else ()), f"wrote {path}")
+
+
+def model_name(output: Path) -> str:
+    """The name of the model in a directory *output*. Raises TrainingError where it cannot be one."""
+    name = output.resolve().name
+    if not _NAME.fullmatch(name):
+        raise TrainingError(f"--output {output}: {name!r} cannot name a model: letters, digits, '.', '_' and '-' only")
+    return name
