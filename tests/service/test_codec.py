@@ -1,0 +1,522 @@
+"""The JSON codec: what is accepted is exactly what the documented models accept, and everything else is named."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+from numpy.typing import NDArray
+from pydantic import BaseModel, ValidationError
+
+from service import messages
+from service.codec import json
+from service.codec.rows import RowSpec, Support
+from service.errors import InvalidInput, MalformedBody, TooLarge
+
+TABLE = RowSpec("inputs", (3,), np.dtype(np.float64))
+IMAGE = RowSpec("inputs", (2, 3), np.dtype(np.float32))
+CUBE = RowSpec("inputs", (2, 1, 2), np.dtype(np.float32))
+LATENT = RowSpec("latents", (2,), np.dtype(np.float32))
+LATENT_INPUTS = RowSpec("inputs", (2,), np.dtype(np.float32))
+MOST = 5
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+
+def ways(rows: object, spec: RowSpec) -> tuple[json.Fields, json.Fields]:
+    """A body that holds nothing but *rows*, parsed with the rows taken to arrays at once, and without."""
+    body = orjson.dumps({spec.field: rows})
+    return json.read_object(body, spec), json.read_object(body)
+
+
+def read(rows: object, spec: RowSpec = TABLE, most: int = MOST, least: int = 1) -> NDArray[np.generic]:
+    """The rows of such a body: the same array by both ways."""
+    at_once, by_lists = (json.read_rows(fields, spec, most, least) for fields in ways(rows, spec))
+    assert at_once.tobytes() == by_lists.tobytes()
+    return at_once
+
+
+def refusal(rows: object, spec: RowSpec = TABLE, most: int = MOST, least: int = 1) -> InvalidInput:
+    """How such a body is refused: in the same words by both ways."""
+    errors = []
+    for fields in ways(rows, spec):
+        with pytest.raises(InvalidInput) as refused:
+            json.read_rows(fields, spec, most, least)
+        errors.append(refused.value)
+    assert (errors[0].detail, errors[0].facts) == (errors[1].detail, errors[1].facts)
+    return errors[0]
+
+
+@pytest.mark.parametrize(
+    ("spec", "rows"),
+    [
+        (TABLE, [[1, 2.5, -3], [0, 0, 0]]),
+        (IMAGE, [[[1, 2, 3], [4, 5, 6]]]),
+        (CUBE, [[[[1, 2]], [[3, 4]]]]),
+        (LATENT, [[0.1, 1e-45]]),
+    ],
+)
+def test_rows_of_the_models_shape_become_an_array_of_its_dtype(spec: RowSpec, rows: list[Any]) -> None:
+    """As numpy would read the nested list, rounded once."""
+    got = read(rows, spec)
+    assert (got.dtype, got.shape) == (spec.dtype, (len(rows), *spec.shape))
+    assert np.array_equal(got, np.array(rows, np.float64).astype(spec.dtype))
+
+
+def test_taking_the_rows_leaves_the_options() -> None:
+    """What is left is checked by pydantic, with no array in it."""
+    fields = json.read_object(b'{"inputs": [[1, 2, 3]], "draws": 2}', TABLE)
+    json.read_rows(fields, TABLE, MOST)
+    assert fields == {"draws": 2}
+    assert json.read_options(messages.EncodeOptions, fields).draws == 2
+
+
+@pytest.mark.parametrize(
+    ("spec", "rows", "row", "told"),
+    [
+        (TABLE, [[1, 2, 3], [1, 2]], 1, "row 1 has 2 values; 3 needed"),
+        (TABLE, [[1, 2, 3, 4]], 0, "row 0 has 4 values; 3 needed"),
+        (TABLE, [[]], 0, "row 0 has 0 values; 3 needed"),
+        (TABLE, [[1, 2, 3], 7], 1, "row 1 must be a list of 3; it is a number"),
+        (TABLE, [[1, 2, 3], [[1, 2, 3]]], 1, "row 1 has 1 values; 3 needed"),
+        (TABLE, [[1, [2], 3]], 0, "row 0, position 1 must be a number; it is a list"),
+        (TABLE, [[1, True, 3]], 0, "row 0, position 1 must be a number; it is true or false"),
+        (TABLE, [[1, 2, 3], [1, 2, False]], 1, "row 1, position 2 must be a number; it is true or false"),
+        (TABLE, [[1, "2", 3]], 0, "row 0, position 1 must be a number; it is a string"),
+        (TABLE, [[None, 2, 3]], 0, "row 0, position 0 must be a number; it is null"),
+        (TABLE, [[{}, 2, 3]], 0, "row 0, position 0 must be a number; it is an object"),
+        (TABLE, [[1, 2, 3], None], 1, "row 1 must be a list of 3; it is null"),
+        (TABLE, ["123"], 0, "row 0 must be a list of 3; it is a string"),
+        (IMAGE, [[1, 2, 3, 4, 5, 6]], 0, "row 0 has 6 values; 2 needed"),
+        (IMAGE, [[[1, 2, 3], [4, 5]]], 0, "row 0, position 1, has 2 values; 3 needed"),
+        (IMAGE, [[[1, 2], [3, 4], [5, 6]]], 0, "row 0 has 3 values; 2 needed"),
+        (IMAGE, [[[1, 2, 3], [4, 5, None]]], 0, "row 0, position 1,2 must be a number; it is null"),
+        (IMAGE, [[[1, 2, 3], "456"]], 0, "row 0, position 1, must be a list of 3; it is a string"),
+        (LATENT, [[1, 2, 3]], 0, "row 0 has 3 values; 2 needed"),
+    ],
+)
+def test_a_row_of_another_shape_or_type_is_refused_by_its_index_and_place(
+    spec: RowSpec, rows: object, row: int, told: str
+) -> None:
+    """Nothing is flattened, padded, broadcast or converted: parsers that do so answer for rows that nobody sent."""
+    error = refusal(rows, spec)
+    assert error.detail == f"{spec.field}: {told}"
+    assert error.facts == {"field": spec.field, "row": row}
+
+
+@pytest.mark.parametrize("rows", [None, True, 7, "rows", {}, {"0": [1, 2, 3]}])
+def test_rows_that_are_not_a_list_are_refused(rows: object) -> None:
+    """With the type that came instead."""
+    assert "inputs must be a list of rows; it is " in refusal(rows).detail
+
+
+def test_missing_rows_are_refused_by_the_name_of_their_field() -> None:
+    """Each operation has its own."""
+    for spec in (TABLE, LATENT):
+        with pytest.raises(InvalidInput, match=f"{spec.field} is missing"):
+            json.read_rows({}, spec, MOST)
+
+
+@pytest.mark.parametrize(("rows", "least"), [(0, 1), (1, 2)])
+def test_too_few_rows_are_refused_with_the_number_needed(rows: int, least: int) -> None:
+    """None to score, or one waypoint to go nowhere."""
+    error = refusal([[1, 2, 3]] * rows, least=least)
+    assert error.detail == f"inputs has {rows} rows; at least {least} needed"
+    assert (error.facts["limit"], error.facts["value"]) == (least, rows)
+
+
+def test_too_many_rows_are_413_with_the_limit_before_one_is_looked_at() -> None:
+    """The limit itself is allowed; one more is not, whatever it holds."""
+    assert len(read([[1, 2, 3]] * MOST)) == MOST
+    for rows in ([None] * (MOST + 1), [[1, 2, 3]] * (MOST + 1)):
+        with pytest.raises(TooLarge, match="inputs has 6 rows; one request may have 5") as refused:
+            read(rows)
+        assert refused.value.status == 413
+        assert (refused.value.facts["limit"], refused.value.facts["value"]) == (MOST, MOST + 1)
+
+
+@pytest.mark.parametrize(
+    "text", ["18446744073709551615", "18446744073709551616", "-9223372036854775809", "1" + "0" * 300]
+)
+def test_whole_numbers_of_any_size_are_numbers(text: str) -> None:
+    """Beyond 64 bits too; they become the nearest float64."""
+    body = f'{{"inputs": [[{text}, 0, -{text.lstrip("-")}]]}}'.encode()
+    for fields in (json.read_object(body, TABLE), json.read_object(body)):
+        assert json.read_rows(fields, TABLE, MOST).tolist() == [[float(text), 0.0, -abs(float(text))]]
+
+
+@pytest.mark.parametrize("value", [1e39, -1e39, 3.5e38, 1e308])
+def test_a_number_beyond_float32_is_refused_with_its_row_and_value(value: float) -> None:
+    """It would be an infinity inside the model; a float64 table takes it."""
+    error = refusal([[1.0, 2.0], [0.0, value]], LATENT)
+    assert error.detail == f"latents: row 1, position [1] holds {value}, which is beyond float32 (+-3.403e+38)"
+    assert error.facts == {"field": "latents", "row": 1, "value": str(value)}
+    assert read([[value, 0, 0]])[0].tolist() == [value, 0, 0]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("spec", [TABLE, IMAGE])
+def test_what_is_not_finite_is_refused_for_any_dtype(spec: RowSpec, value: float) -> None:
+    """JSON cannot say it, but another wire format can; `cast` is the door for all of them."""
+    values = np.zeros((3, *spec.shape))
+    values[(2, *(np.array(spec.shape) - 1))] = value
+    with pytest.raises(InvalidInput, match=r"row 2, .* which is not finite") as refused:
+        spec.cast(values)
+    assert refused.value.facts["row"] == 2
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[[1]", b'{"inputs": [[NaN]]}', b'{"a": Infinity}', b"\xff", b"{'a': 1}"])
+def test_what_is_not_json_is_malformed(body: bytes) -> None:
+    """400, with the parser's reason; NaN and Infinity are not JSON."""
+    with pytest.raises(MalformedBody, match="the body is not JSON: ") as refused:
+        json.read_object(body)
+    assert refused.value.status == 400
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [(b"[]", "a list"), (b"null", "null"), (b"1", "a number"), (b'"x"', "a string"), (b"true", "true or false")],
+)
+def test_json_that_is_not_an_object_is_malformed(body: bytes, kind: str) -> None:
+    """Requests have named members."""
+    with pytest.raises(MalformedBody, match=f"the body must be a JSON object; it is {kind}"):
+        json.read_object(body)
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "told"),
+    [
+        ({"draws": 1.0}, "draws", "draws: .*integer.*; given: 1.0"),
+        ({"draws": True}, "draws", "draws: .*integer.*; given: True"),
+        ({"draws": "3"}, "draws", "draws: .*integer.*; given: '3'"),
+        ({"draws": None}, "draws", "draws: .*; given: 'null'"),
+        ({"draws": 257}, "draws", "draws: .*less than or equal to 256; given: 257"),
+        ({"seed": -1}, "seed", "seed: .*greater than or equal to 0; given: -1"),
+        ({"seed": 2**53}, "seed", f"seed: .*{2**53 - 1}; given: {2**53}"),
+        ({"sed": 1}, "sed", "unknown field 'sed'; the options here are: draws, seed"),
+    ],
+)
+def test_a_wrong_option_is_refused_by_name_with_its_limit_and_value(
+    fields: dict[str, Any], field: str, told: str
+) -> None:
+    """Strict: no conversion of types, no member that is silently ignored."""
+    with pytest.raises(InvalidInput, match=told) as refused:
+        json.read_options(messages.EncodeOptions, fields)
+    assert refused.value.facts["field"] == field
+
+
+BINARY = RowSpec(
+    "inputs",
+    (3,),
+    np.dtype(np.float64),
+    (Support(0, "on", "binary", 0, 1), Support(2, "share", "interval", 0, 1)),
+)
+
+
+@pytest.mark.parametrize("row", [[0, 9, 0], [1, -9, 1], [1, 0.5, 0.5], [-0.0, 1e300, 1.0]])
+def test_values_within_the_support_pass(row: list[float]) -> None:
+    """Its ends included; a feature with a real support takes anything."""
+    assert BINARY.outside(read([row])) is None
+    BINARY.check_support(read([row]))
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ([0.5, 0, 0], r"feature 'on' is 0.5; its likelihood is defined for a whole number in \[0, 1\]"),
+        ([2, 0, 0], r"feature 'on' is 2; its likelihood is defined for a whole number in \[0, 1\]"),
+        ([-1, 0, 0], "feature 'on' is -1"),
+        ([0, 0, 1.5], r"feature 'share' is 1.5; its likelihood is defined for in \[0, 1\]"),
+        ([0, 0, -1e-9], "feature 'share' is -1e-09"),
+        ([0, 0, 1 + 2**-52], "feature 'share' is 1"),
+    ],
+)
+def test_values_outside_the_support_are_refused_by_row_and_feature(row: list[float], told: str) -> None:
+    """There a likelihood has no density: a score would be a number without a meaning."""
+    rows = read([[0, 0, 0], row])
+    with pytest.raises(InvalidInput, match=f"inputs: row 1: {told}") as refused:
+        BINARY.check_support(rows)
+    assert refused.value.facts == {"field": "inputs", "row": 1}
+
+
+def test_a_count_is_a_whole_number_from_its_low_end_on() -> None:
+    """Open above."""
+    spec = RowSpec("inputs", (1,), np.dtype(np.float64), (Support(0, "n", "count", 0, math.inf),))
+    assert spec.outside(np.array([[0.0], [3.0], [1e15]])) is None
+    assert [spec.outside(np.array([[v]])) is None for v in (-1.0, 0.5)] == [False, False]
+
+
+def test_flagged_rows_cost_nobody_else_their_answer() -> None:
+    """The good rows in their order, and for each bad one its index, as it is in the request, and the reason."""
+    rows = [[0, 1, 0], [1, 2], [1, 7, 0.25], "no", [0.5, 0, 0], [1, 0, None], [1, 1e308, 1], [0, 0, 2]]
+    (x, reasons), (again, same) = (json.read_rows_flagged(f, BINARY, most=8) for f in ways(rows, BINARY))
+    assert (x.tolist(), reasons) == (again.tolist(), same)
+    assert x.tolist() == [[0, 1, 0], [1, 7, 0.25], [1, 1e308, 1]]
+    assert x.dtype == BINARY.dtype
+    assert {row: reason.split(";")[0] for row, reason in reasons.items()} == {
+        1: "inputs: row 1 has 2 values",
+        3: "inputs: row 3 must be a list of 3",
+        4: "inputs: row 4: feature 'on' is 0.5",
+        5: "inputs: row 5, position 2 must be a number",
+        7: "inputs: row 7: feature 'share' is 2",
+    }
+
+
+def test_flagged_rows_may_all_be_bad() -> None:
+    """Then there is nothing to score, in the right shape."""
+    x, reasons = json.read_rows_flagged({"inputs": [None, [], [1e39] * 2]}, LATENT_INPUTS, MOST)
+    assert (x.shape, x.dtype.name, sorted(reasons)) == ((0, 2), "float32", [0, 1, 2])
+
+
+def test_flagged_rows_may_all_be_good() -> None:
+    """Then they are as they would be without flagging."""
+    rows = [[0, 1.5, 0], [1, -2, 0.5]]
+    for fields in ways(rows, BINARY):
+        x, reasons = json.read_rows_flagged(fields, BINARY, MOST)
+        assert (x.tolist(), reasons) == (rows, {})
+
+
+def test_flagging_does_not_forgive_what_is_wrong_with_the_whole_request() -> None:
+    """No rows, too many, or none at all are nobody's single row."""
+    for body in (b"{}", b'{"inputs": null}', b'{"inputs": []}'):
+        with pytest.raises(InvalidInput):
+            json.read_rows_flagged(json.read_object(body, BINARY), BINARY, MOST)
+    with pytest.raises(TooLarge):
+        json.read_rows_flagged({"inputs": [None] * 6}, BINARY, MOST)
+
+
+float32s = st.floats(width=32, allow_nan=False, allow_infinity=False).filter(lambda v: abs(v) < FLOAT32_MAX)
+
+
+@given(x=npst.arrays(np.float32, st.tuples(st.integers(1, MOST), st.just(2)), elements=float32s))
+@example(x=np.array([[1e-45, -1e-45], [np.float32(0.1), -0.0]], np.float32))
+def test_float32_survives_the_way_to_json_and_back_to_the_bit(x: NDArray[np.float32]) -> None:
+    """A latent vector from /v1/encode decodes as itself: replies have the shortest text that is exact."""
+    fields = json.read_object(json.write({"inputs": x}), LATENT_INPUTS)
+    assert json.read_rows(fields, LATENT_INPUTS, MOST).tobytes() == x.tobytes()
+
+
+@given(x=npst.arrays(np.float64, st.tuples(st.integers(1, MOST), st.just(3)), elements=st.floats(-1e308, 1e308)))
+def test_float64_survives_the_way_to_json_and_back_to_the_bit(x: NDArray[np.float64]) -> None:
+    """An epoch time keeps its milliseconds."""
+    assert json.read_rows(json.read_object(json.write({"inputs": x}), TABLE), TABLE, MOST).tobytes() == x.tobytes()
+
+
+@dataclass(frozen=True)
+class Token:
+    """Text that stands in a body as it is."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Operation:
+    """How one route reads its body, and the models that document it."""
+
+    spec: RowSpec
+    request: type[BaseModel]
+    options: type[BaseModel]
+    members: dict[str, st.SearchStrategy[Any]]
+
+
+seeds = st.integers(0, messages.MAX_SEED) | st.none()
+OPERATIONS = {
+    "encode": Operation(
+        TABLE, messages.EncodeRequest, messages.EncodeOptions, {"draws": st.integers(0, 256), "seed": seeds}
+    ),
+    "encode an image": Operation(IMAGE, messages.EncodeRequest, messages.EncodeOptions, {"draws": st.integers(0, 256)}),
+    "encode a cube": Operation(CUBE, messages.EncodeRequest, messages.EncodeOptions, {"seed": seeds}),
+    "decode": Operation(LATENT, messages.DecodeRequest, messages.DecodeOptions, {"draw": st.booleans(), "seed": seeds}),
+    "reconstruct": Operation(TABLE, messages.ReconstructRequest, messages.ReconstructOptions, {}),
+    "anomaly-score": Operation(
+        TABLE,
+        messages.AnomalyScoreRequest,
+        messages.AnomalyScoreOptions,
+        {
+            "kind": st.sampled_from(["nll", "neg_elbo", "reconstruction", "kl", None]),
+            "alpha": st.sampled_from([0.01, 0.5, None]),
+            "samples": st.integers(1, 64) | st.none(),
+            "explain": st.integers(0, 64),
+            "components": st.booleans(),
+            "on_invalid": st.sampled_from(["reject", "flag"]),
+        },
+    ),
+}
+NUMBERS = st.one_of(
+    st.integers(-9, 9),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.floats(-10, 10, width=32),
+    st.sampled_from(
+        [2**53 + 1, 2**64 - 1, -(2**63), 1e39, FLOAT32_MAX, -1e39]
+        + [Token(t) for t in ("18446744073709551616", "-1e400", "1e400", "1E5", "-0", "1e-400", "9" * 40)]
+    ),
+)
+ODDITIES = st.sampled_from(
+    [None, True, False, "1", "", [], {}, [1], [[1, 2, 3]], {"a": 1}, 0, 1.5, -1, 1e300, 2**53, 257]
+    + [
+        Token(t)
+        for t in ('"["', '"\\ud800"', "NaN", "Infinity", "-Infinity", "nan", "01", "+1", ".5", "1.", "[1,]", "1 2")
+    ]
+)
+
+
+def rows_like(shape: tuple[int, ...]) -> st.SearchStrategy[Any]:
+    """Lists nested as *shape*."""
+    return st.lists(rows_like(shape[1:]), min_size=shape[0], max_size=shape[0]) if shape else NUMBERS
+
+
+def render(value: Any) -> str:
+    """JSON text of *value*, tokens as they are."""
+    if isinstance(value, Token):
+        return value.text
+    if isinstance(value, list):
+        return "[" + ",".join(map(render, value)) + "]"
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{render(k)}:{render(v)}" for k, v in value.items()) + "}"
+    return orjson.dumps(value).decode()
+
+
+@st.composite
+def damaged(draw: st.DrawFn, rows: list[Any]) -> Any:
+    """*rows* with one thing wrong, or merely odd, somewhere."""
+    if not rows or draw(st.integers(0, 9)) == 0:
+        return draw(ODDITIES)
+    index = draw(st.integers(0, len(rows) - 1))
+    copy = list(rows)
+    inside = copy[index]
+    if isinstance(inside, list) and inside and draw(st.integers(0, 2)):
+        copy[index] = draw(damaged(inside))
+        return copy
+    match draw(st.sampled_from(["replace", "drop", "repeat", "deeper", "flatter", "empty"])):
+        case "replace":
+            copy[index] = draw(ODDITIES)
+        case "drop":
+            del copy[index]
+        case "repeat":
+            copy.insert(index, inside)
+        case "deeper":
+            copy[index] = [inside]
+        case "flatter" if isinstance(inside, list):
+            copy[index : index + 1] = inside
+        case _:
+            copy[index] = []
+    return copy
+
+
+@st.composite
+def bodies(draw: st.DrawFn, operation: Operation) -> bytes:
+    """A request for *operation*: right, or with a few things wrong, as bytes."""
+    spec = operation.spec
+    rows: Any = draw(st.lists(rows_like(spec.shape), min_size=1, max_size=MOST))
+    members: list[tuple[str, Any]] = []
+    for name in draw(st.sets(st.sampled_from(sorted(operation.members)))) if operation.members else ():
+        members.append((name, draw(operation.members[name])))
+    wrong = draw(st.sampled_from(["", "", "", "rows", "rows", "rows", "option", "extra", "double", "text", "missing"]))
+    if wrong == "rows":
+        rows = draw(damaged(rows))
+        if isinstance(rows, list) and draw(st.booleans()):
+            rows = draw(damaged(rows))
+    members.insert(draw(st.integers(0, len(members))), (spec.field, rows))
+    if wrong == "option" and operation.members:
+        members.append((draw(st.sampled_from(sorted(operation.members))), draw(ODDITIES)))
+    if wrong == "extra":
+        name = draw(st.sampled_from(["", "extra", "Inputs", "inputs ", "latents", "inputs", "kind", "temperature"]))
+        members.append((name, draw(ODDITIES | st.sampled_from([[[1, 2, 3]], [[1, 2]]]))))
+    if wrong == "double":
+        again = draw(st.lists(rows_like(spec.shape), max_size=2))
+        members.append((spec.field, draw(damaged(again)) if draw(st.booleans()) else again))
+    if wrong == "missing":
+        members = [(name, value) for name, value in members if name != spec.field]
+    text = "{" + ", ".join(f"{render(name)}: {render(value)}" for name, value in members) + "}"
+    if wrong == "text":
+        cut = draw(st.integers(0, len(text)))
+        after = cut + draw(st.integers(0, 2))
+        text = text[:cut] + draw(st.sampled_from(["", "[", "]", "}", ",", '"', "\\", "\x00", " ", "\n"])) + text[after:]
+    return text.encode()
+
+
+def read_fast(operation: Operation, body: bytes) -> tuple[NDArray[np.generic], dict[str, Any]] | None:
+    """As the routes do; None for a refusal, which is never an error of ours."""
+    other = LATENT if operation.spec.field == "inputs" else TABLE
+    try:
+        fields = json.read_object(body, operation.spec, other)
+        x = json.read_rows(fields, operation.spec, MOST)
+        return x, json.read_options(operation.options, fields).model_dump()
+    except (MalformedBody, InvalidInput, TooLarge):
+        return None
+
+
+def has_shape(value: Any, shape: tuple[int, ...]) -> bool:
+    """Whether nested lists are as the model's rows."""
+    if not shape:
+        return not isinstance(value, list)
+    return isinstance(value, list) and len(value) == shape[0] and all(has_shape(item, shape[1:]) for item in value)
+
+
+def read_as_documented(operation: Operation, body: bytes) -> tuple[NDArray[np.generic], dict[str, Any]] | None:
+    """By the pydantic model that OpenAPI shows, then by what it says of shape and range in words."""
+    spec = operation.spec
+    try:
+        request = operation.request.model_validate(orjson.loads(body))
+    except (orjson.JSONDecodeError, ValidationError):
+        return None
+    rows = getattr(request, spec.field)
+    if len(rows) > MOST or not all(has_shape(row, spec.shape) for row in rows):
+        return None
+    values = np.array(rows, np.float64)
+    if not (np.abs(values) <= np.finfo(spec.dtype.name).max).all():
+        return None
+    return values.astype(spec.dtype), request.model_dump(exclude={spec.field})
+
+
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS.keys())
+@settings(max_examples=400, deadline=None)
+@given(data=st.data())
+def test_the_fast_way_accepts_exactly_the_bodies_that_the_documented_models_accept(
+    operation: Operation, data: st.DataObject
+) -> None:
+    """And reads the same numbers: rows do not go through pydantic, so this test is what holds them to it."""
+    body = data.draw(bodies(operation))
+    fast, documented = read_fast(operation, body), read_as_documented(operation, body)
+    assert (fast is None) == (documented is None), body
+    if fast is not None and documented is not None:
+        assert fast[0].dtype == documented[0].dtype
+        assert fast[0].tobytes() == documented[0].tobytes()
+        assert fast[1] == documented[1]
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_the_bodies_that_are_generated_are_both_right_and_wrong(name: str) -> None:
+    """Otherwise the test above would say nothing: of each kind there must be many."""
+    accepted: list[bool] = []
+
+    @settings(max_examples=200, deadline=None, database=None, derandomize=True)
+    @given(body=bodies(OPERATIONS[name]))
+    def count(body: bytes) -> None:
+        accepted.append(read_fast(OPERATIONS[name], body) is not None)
+
+    count()
+    assert 0.15 < np.mean(accepted) < 0.85
+
+
+@settings(max_examples=200)
+@given(body=st.binary(max_size=60) | st.text('[]{},:"0123456789eE+-.truefalsn \t', max_size=60).map(str.encode))
+def test_no_bytes_whatever_are_more_than_a_refusal(body: bytes) -> None:
+    """400 or 422, never an error of ours."""
+    for operation in OPERATIONS.values():
+        assert (read_fast(operation, body) is None) == (read_as_documented(operation, body) is None)
+
+
+@pytest.mark.parametrize("depth", [100, 1023, 1025, 200_000])
+def test_nesting_without_end_is_refused_and_does_not_end_the_process(depth: int) -> None:
+    """By the parser's own limit, or by the shape; never by the stack."""
+    for inside in (b"1", b""):
+        body = b'{"inputs": ' + b"[" * depth + inside + b"]" * depth + b"}"
+        for operation in OPERATIONS.values():
+            assert read_fast(operation, body) is None
