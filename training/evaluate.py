@@ -46,16 +46,18 @@ def evaluate(
     return report
 
 
-def bounds(engine: Engine, inputs: Inputs, x: Array, draws: int, seed: int = 0) -> dict[str, JsonValue]:
+def bounds(
+    engine: Engine, inputs: Inputs, x: Array, draws: int, seed: int = 0, at_once: int = 128
+) -> dict[str, JsonValue]:
     """
     The mean over rows of the ELBO, its two parts, and the bound L_K with *draws* fresh normal draws, in nats.
 
-    Each with the standard error of that mean over the rows. L_K is a running logsumexp over chunks of draws, so that
-    any K fits in memory (Burda et al. 2016, eq. 8).
+    Each with the standard error of that mean over the rows. L_K is a running logsumexp over *at_once* draws at a time,
+    so that any K fits in memory (Burda et al. 2016, eq. 8).
     """
     generator = np.random.default_rng([seed, 4])
     latent_dim = engine.run("encoder", {"x": np.ascontiguousarray(x[:1], inputs.dtype)})["mu"].shape[1]
-    at_once = min(draws, 128)
+    at_once = min(draws, at_once)
     log_px_z, kl, log_px = [], [], []
     for rows in chunks(x, inputs, max(1, _CHUNK_VALUES // (at_once * inputs.features))):
         total, most, log_sum = np.zeros(len(rows)), np.full(len(rows), -np.inf), np.zeros(len(rows))
