@@ -1,0 +1,193 @@
+"""The arrows between the parts: what may import what, read off the sources."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+LAYERS = (
+    ("__main__",),
+    ("app",),
+    ("api", "exchange"),
+    ("vae",),
+    ("anomaly",),
+    ("metrics",),
+    ("batcher",),
+    ("engine",),
+    ("bundle",),
+    ("onnx_file", "messages", "codec.json"),
+    ("codec.rows",),
+    ("manifest",),
+    ("calibration", "codec", "errors", "latent", "scores", "settings"),
+)
+"""The modules of `service` from the top down: each may import those below it, and none beside or above it."""
+
+LEAVES = {"calibration", "errors", "latent", "manifest", "onnx_file", "scores", "settings"}
+SHARED = {"manifest", "bundle", "scores", "calibration", "engine", "errors", "onnx_file"}
+"""What `training` may use of `service`: the bundle, the numbers that both must agree on, and what runs them."""
+
+WEB = {"fastapi", "starlette", "uvicorn"}
+
+
+def sources(package: str) -> dict[str, Path]:
+    """The modules of *package* by dotted name."""
+    found = {}
+    for path in sorted((ROOT / package).rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+MODULES = {**sources("service"), **sources("training")}
+
+
+def imports(module: str) -> set[str]:
+    """
+    Every module that *module* names in an import, wherever it stands: in a function or for a type checker too.
+
+    `from service import bundle` names service.bundle; `importlib.import_module("x")` counts where x is written out.
+    """
+    return set(_imports(ast.parse(MODULES[module].read_text("utf-8"))))
+
+
+def _imports(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "a relative import: write the whole name"
+            assert node.module is not None
+            inside = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (name if name in MODULES else node.module for name in inside)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("importlib.import_module", "__import__"):
+            yield from (arg.value for arg in node.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str))
+
+
+def of(package: str, names: set[str]) -> set[str]:
+    """Those of *names* that are in *package*, without its name."""
+    return {name.removeprefix(f"{package}.") for name in names if name == package or name.startswith(f"{package}.")}
+
+
+def tops(names: set[str]) -> set[str]:
+    """The packages that *names* are in."""
+    return {name.split(".")[0] for name in names}
+
+
+def test_the_reader_of_imports_sees_them_all() -> None:
+    """A boundary that is crossed in a way that this file does not see is not guarded."""
+    seen = set(
+        _imports(
+            ast.parse(
+                "import torch.nn as nn\n"
+                "from service import bundle, errors as e\n"
+                "from service.engine import Engine\n"
+                "def f():\n    from fastapi.responses import Response\n    importlib.import_module('onnx')\n"
+                "if TYPE_CHECKING:\n    import uvicorn\n"
+            )
+        )
+    )
+    expected = "torch.nn service.bundle service.errors service.engine fastapi.responses onnx uvicorn"
+    assert seen == set(expected.split())
+    with pytest.raises(AssertionError, match="relative import"):
+        list(_imports(ast.parse("from . import bundle")))
+
+
+@pytest.mark.parametrize("module", sources("service"))
+def test_the_service_needs_neither_torch_nor_training(module: str) -> None:
+    """It is installed without them, and starts in a second because of that."""
+    assert not tops(imports(module)) & {"torch", "training", "tests", "onnx", "onnxscript", "sklearn", "scipy"}
+
+
+@pytest.mark.parametrize("module", sources("training"))
+def test_training_knows_the_bundle_and_nothing_of_the_web(module: str) -> None:
+    """The bundle is the one contract of the two trees; the arrow points one way."""
+    assert not tops(imports(module)) & (WEB | {"tests", "pydantic_settings", "prometheus_client"})
+    assert of("service", imports(module)) <= SHARED
+
+
+@pytest.mark.parametrize("module", sources("service"))
+def test_only_the_top_of_the_service_knows_a_web_framework(module: str) -> None:
+    """Operations, batches and codecs can be used, and tested, without one."""
+    allowed = {"service.app": {"fastapi", "starlette"}, "service.__main__": {"uvicorn"}}
+    assert tops(imports(module)) & WEB <= allowed.get(module, set())
+
+
+@pytest.mark.parametrize("module", sources("service"))
+def test_onnxruntime_is_the_engines_business_alone(module: str) -> None:
+    """Its policy of providers, threads and buckets is in one place."""
+    assert ("onnxruntime" in tops(imports(module))) == (module == "service.engine")
+
+
+@pytest.mark.parametrize("module", sources("service"))
+def test_every_arrow_of_the_service_points_down(module: str) -> None:
+    """__main__ -> app -> {api, exchange} -> vae -> batcher, engine -> bundle: a room can be read with those below."""
+    level = {name: depth for depth, names in enumerate(LAYERS) for name in names}
+    name = module.removeprefix("service").removeprefix(".")
+    if not name:
+        assert not of("service", imports(module))
+        return
+    wrong = {other for other in of("service", imports(module)) if level[other] <= level[name]}
+    assert not wrong, f"{module} imports {wrong}"
+
+
+def test_the_layers_name_every_module_of_the_service_once() -> None:
+    """A new file needs a place."""
+    named = [name for names in LAYERS for name in names]
+    assert sorted(named) == sorted(name.removeprefix("service.") for name in sources("service") if name != "service")
+
+
+@pytest.mark.parametrize("package", ["service", "training"])
+def test_no_imports_go_round_in_circles(package: str) -> None:
+    """Neither tree has a cycle, not even one that a late import hides."""
+    graph = {name: {f"{package}.{other}" for other in of(package, imports(name))} for name in sources(package)}
+    TopologicalSorter(graph).prepare()
+
+
+@pytest.mark.parametrize("name", sorted(LEAVES))
+def test_a_leaf_imports_nothing_of_the_service(name: str) -> None:
+    """It can be understood, and tested, by itself."""
+    assert not of("service", imports(f"service.{name}"))
+
+
+def test_the_arrows_of_the_request_path_are_those_that_are_documented() -> None:
+    """What a room may know of the others, exactly: one that learns more has to say so here."""
+    arrows = {name: of("service", imports(f"service.{name}")) for name in ("codec.rows", "codec.json", "messages")}
+    assert arrows["codec.rows"] == {"errors", "manifest"}
+    assert arrows["codec.json"] == {"codec.rows", "errors"}
+    assert arrows["messages"] == {"manifest"}
+    assert of("service", imports("service.batcher")) == {"errors"}
+    assert of("service", imports("service.bundle")) == {"errors", "manifest", "onnx_file"}
+    assert of("service", imports("service.engine")) == {"bundle", "errors"}
+    assert {"batcher", "engine"} <= of("service", imports("service.vae"))
+    assert not of("service", imports("service.vae")) & {"codec.json", "codec.rows", "exchange", "metrics"}
+    assert not of("service", imports("service.exchange")) & {"vae", "api", "bundle", "engine", "codec.json"}
+
+
+def test_settings_are_read_at_the_edge_alone() -> None:
+    """Only __main__ makes Settings, and nothing else reads the environment."""
+    for module, path in sources("service").items():
+        tree = ast.parse(path.read_text("utf-8"))
+        made = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+        read = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        assert ("Settings" in made) == (module == "service.__main__")
+        assert module == "service.__main__" or not read & {"os.environ", "os.getenv"}
+
+
+def test_the_application_runs_without_torch() -> None:
+    """What is loaded in the end, by others' imports too: the application and the engine with onnxruntime."""
+    code = (
+        "import sys, service.__main__, service.app, service.engine\n"
+        "service.engine.load_onnxruntime()\n"
+        "print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
+    loaded = set(done.stdout.split())
+    assert {"service", "fastapi", "onnxruntime"} <= loaded
+    assert not loaded & {"torch", "training", "onnx", "onnxscript", "scipy", "sklearn"}
