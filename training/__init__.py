@@ -1,0 +1,1 @@
+"""The offline half: fits a VAE to data and writes the bundle that `service` serves. Never imports fastapi."""

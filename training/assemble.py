@@ -60,7 +60,8 @@ def build_bundle(
     """
     The bundle of *vae*, in memory. *draws*: K of the evaluation. *export*: what makes the graphs.
 
-    Raises ParityError when the graphs do not compute what *vae* computes.
+    Raises ParityError when the graphs do not compute what *vae* computes, and what the service's engine raises when
+    it opens a bundle.
     """
     graphs = export(vae)
     check_parity(vae, graphs, seed)
@@ -89,6 +90,8 @@ def build_bundle(
     )
     golden = golden_vectors(vae, eps, seed)
     made = Bundle(Path(name), "", manifest, _by_name(graphs), eps, found.arrays, golden, {})
+    engine.check_tensors(made)  # as the service does at start: what it would refuse is not written
+    engine.self_check(made)
     if not len(held_out.test):
         return made
     evaluation = evaluate(made, engine, held_out.test, held_out.anomalies, draws, seed)
