@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from numpy.typing import NDArray
+from scipy import special
 
 from service import calibration
 from service.anomaly import Anomaly, Plan, Scored
@@ -98,6 +99,9 @@ def test_the_effective_samples_are_between_one_and_all(scorer: Scorer, samples: 
     parts = scorer.score(x, samples=samples, components=True).components
     assert parts is not None
     effective = parts.effective_samples
+    log_w = scorer.engine.run("scorer", {"x": x, "eps": scorer.bundle.eps[:samples]}, ["log_w"])["log_w"]
+    weights = special.softmax(np.asarray(log_w, np.float64), axis=1)
+    np.testing.assert_allclose(effective, 1 / np.square(weights).sum(axis=1), rtol=1e-3)
     assert (effective >= 1 - 1e-9).all()
     assert (effective <= samples + 1e-9).all()
     if samples > 1:
@@ -178,6 +182,17 @@ def test_the_decision_is_the_p_value_against_alpha(scorer: Scorer, alpha: float 
     assert np.array_equal(scored.is_anomaly, scored.scores > plan.threshold)
     assert 0 < scored.is_anomaly.sum() < len(x)
     assert scored.rate == calibration.false_alarm_rate(200, plan.alpha)
+
+
+def test_a_row_at_the_threshold_is_not_above_it(scorer: Scorer) -> None:
+    """The calibration row that the threshold was read off is an ordinary row: its p-value is above alpha."""
+    plan = scorer.plan(samples=1, alpha=0.05)
+    assert plan.threshold is not None
+    nll = np.array([plan.threshold, np.nextafter(plan.threshold, np.inf)])
+    scored = scorer.anomaly.judge(plan, np.zeros((2, 3)), {"log_w": -nll[:, None]})
+    assert scored.is_anomaly is not None
+    assert scored.is_anomaly.tolist() == [False, True]
+    assert (scored.p_values <= 0.05).tolist() == [False, True]
 
 
 def test_rows_are_judged_by_the_calibration_of_their_own_kind_and_samples(scorer: Scorer) -> None:

@@ -99,6 +99,11 @@ def test_the_usual_alphas_need_the_usual_numbers_of_rows(alpha: float, rows: int
     assert calibration.threshold(np.arange(rows - 1, dtype=np.float64), alpha) is None
 
 
+def test_n_rows_are_enough_for_one_in_n_plus_one() -> None:
+    """Exactly: 1 / (1 / 49) is 49.00000000000001, and one row more would be asked for."""
+    assert [calibration.rows_needed(1 / (n + 1)) for n in range(1, 3000)] == list(range(1, 3000))
+
+
 @pytest.mark.parametrize("n", [1, 5, 20, 99, 100, 1000, 20_000])
 @pytest.mark.parametrize("alpha", [0.001, 0.01, 0.05, 0.1, 0.5, 0.9, 0.999])
 def test_the_interval_of_the_real_rate_is_that_of_the_beta_distribution(n: int, alpha: float) -> None:

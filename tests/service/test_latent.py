@@ -124,15 +124,24 @@ def test_the_quantile_of_the_normal_is_odd_and_inverts_the_distribution(p: float
 
 
 @given(pair=pairs)
-def test_every_path_has_its_ends_to_the_bit(pair: tuple[Floats, Floats]) -> None:
-    """Whatever the two vectors are: a caller finds the waypoints that were given, in their place."""
-    start, stop = pair
-    for path in (latent.lerp(start, stop, ALPHAS), latent.slerp(start, stop, ALPHAS)[0]):
+def test_every_path_is_finite_and_as_long_as_was_asked(pair: tuple[Floats, Floats]) -> None:
+    """One float32 point for each alpha, whatever the two vectors are."""
+    for path in (latent.lerp(*pair, ALPHAS), latent.slerp(*pair, ALPHAS)[0]):
         assert path.dtype == np.float32
-        assert path.shape == (len(ALPHAS), len(start))
-        assert path[0].tobytes() == start.tobytes()
-        assert path[-1].tobytes() == stop.tobytes()
+        assert path.shape == (len(ALPHAS), len(pair[0]))
         assert np.isfinite(path).all()
+
+
+any_float32 = st.floats(width=32, allow_nan=False, allow_infinity=False) | st.sampled_from([0.0, -0.0, 1e-45])
+
+
+@settings(max_examples=300)
+@given(ends=st.integers(1, 6).flatmap(lambda size: npst.arrays(np.float32, (2, size), elements=any_float32)))
+def test_every_path_has_its_ends_to_the_bit(ends: Floats) -> None:
+    """Any float32, denormal or negative zero too: a caller finds the waypoints that were given, in their place."""
+    start, stop, t = ends[0], ends[1], np.array([1.0, 0.0, 1.0])
+    for path in (latent.lerp(start, stop, t), latent.slerp(start, stop, t)[0]):
+        assert [point.tobytes() for point in path] == [stop.tobytes(), start.tobytes(), stop.tobytes()]
 
 
 @given(pair=pairs)
@@ -236,6 +245,7 @@ def test_opposite_directions_are_flagged_and_take_one_fixed_way_on_the_sphere(
     assert degenerate is True
     again, _ = latent.slerp(start.copy(), stop.copy(), ALPHAS)
     assert path.tobytes() == again.tobytes()
+    assert (path[0].tobytes(), path[-1].tobytes()) == (start.tobytes(), stop.tobytes())
     np.testing.assert_allclose(norm(path), (1 - ALPHAS) * norm(start) + ALPHAS * norm(stop), rtol=1e-6)
     angles = [angle(a, b) for a, b in itertools.pairwise(path)]
     np.testing.assert_allclose(angles, math.pi / (len(ALPHAS) - 1), rtol=0, atol=2e-4)  # the ends are off by 1e-4
