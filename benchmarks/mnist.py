@@ -4,7 +4,7 @@ MNIST, dynamically binarised, the whole way: `vae-train fit`, then the figures o
     python -m benchmarks.mnist --minutes 15 --threads 1
 
 The network of Burda et al. 2016: 784-200-200-50, tanh, Bernoulli, one draw. Prints Markdown: the ELBO and the bound
-L_K of the test images beside published figures. Those are L_5000; L_500 is a looser bound, by tenths of a nat. The test
+L_K of the test images beside published figures. Those are L_5000, and L_500 is a looser bound. The test
 images come from other writers than the training images, so their false alarms need not lie inside the interval.
 """
 
