@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: serve test lint fix example-bundle bench-bundle bench-digits bench-mnist gpu-wheel-check clean
+.PHONY: serve test lint fix example-bundle bench-bundle bench-digits gpu-wheel-check clean
 
 serve: .venv/.serve  ## serve the shipped example on port 8000, on the CPU, without torch
 	$(BIN)/vae-serve --bundle deploy/models/digits
@@ -19,6 +19,18 @@ lint: .venv/.dev  ## formatting, rules, types
 fix: .venv/.dev  ## format, and mend what ruff can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+example-bundle: .venv/.dev  ## train the shipped example again: scikit-learn's digits, Gaussian
+	rm -rf deploy/models/digits/1
+	$(BIN)/vae-train fit --data sklearn:digits --likelihood gaussian --output deploy/models/digits \
+		--hidden 128 --batch-size 64 --epochs 600 --patience 60 --seed 0 --threads 1 \
+		--checkpoint build/digits/checkpoint.npz --log build/digits/fit.jsonl
+
+bench-bundle: .venv/.dev  ## the bundle of the server benchmarks: MLP 784-400-400-32, untrained
+	$(BIN)/python -m training.bench_bundle --output build/bench
+
+bench-digits: .venv/.dev  ## digits against noise and shuffled pixels, and the false alarms
+	$(BIN)/python -m benchmarks.digits
 
 gpu-wheel-check: .venv/.dev  ## the provider policy against the real onnxruntime-gpu wheel, in an environment of its own
 	$(PYTHON) -m venv build/gpu-wheel

@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 
 from service.bundle import open_bundle
-from service.engine import Engine, load_onnxruntime
+from service.engine import Device, Engine, load_onnxruntime
 from service.errors import EngineError
 
 
@@ -46,13 +46,15 @@ def main(path: Path) -> None:
         return
     check("onnxruntime alone falls back without an error", fallen == ["CPUExecutionProvider"], fallen)
 
-    for device in ("cuda", "tensorrt"):
+    refused_devices: tuple[Device, ...] = ("cuda", "tensorrt")
+    for device in refused_devices:
         try:
             Engine.open(bundle, device)
             check(f"device {device} is refused", False, "it started")
         except EngineError as error:
             check(f"device {device} is refused", "fell back" in str(error), error)
-    for device, fell_back in (("auto", True), ("cpu", False)):
+    on_cpu: tuple[tuple[Device, bool], ...] = (("auto", True), ("cpu", False))
+    for device, fell_back in on_cpu:
         placement = Engine.open(bundle, device).placement
         holds = (placement.actual, placement.fell_back) == ("CPUExecutionProvider", fell_back)
         check(f"device {device} runs on the CPU and says so", holds, placement)

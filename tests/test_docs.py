@@ -1,0 +1,177 @@
+"""What is written is true: every setting, metric, error, route and file is in the README, and the reverse."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.api import ROUTES
+from service.app import COLD_ROUTES
+from service.errors import ServiceError
+from service.metrics import Metrics
+from service.settings import Settings
+from tests.server import Server
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+EXAMPLE = ROOT / "deploy/models/digits"
+
+
+def section(title: str) -> str:
+    """The text under one heading."""
+    found = re.search(rf"^## {re.escape(title)}$(.*?)(?=^## |\Z)", README, re.M | re.S)
+    assert found is not None, f"README has no section {title}"
+    return found[1]
+
+
+def table(title: str) -> dict[str, list[str]]:
+    """The rows of the first table under a heading, by their first cell."""
+    rows = [line.strip("|").split("|") for line in section(title).splitlines() if line.startswith("|")]
+    return {row[0].strip().strip("`"): [cell.strip() for cell in row[1:]] for row in rows[2:]}
+
+
+def test_every_setting_is_in_the_readme_with_its_default_and_its_meaning() -> None:
+    """And nothing is there that is not a setting."""
+    rows = table("Settings")
+    assert set(rows) == {f"VAE_{name.upper()}" for name in Settings.model_fields}
+    for name, field in Settings.model_fields.items():
+        default, meaning = rows[f"VAE_{name.upper()}"]
+        assert (default.strip("`"), meaning) == (str(field.default), field.description)
+
+
+def test_every_metric_is_in_the_readme_with_its_labels_and_its_meaning() -> None:
+    """As Prometheus sees them."""
+    metrics = Metrics()
+    metrics.watch_queue(dict)
+    rows = table("Metrics")
+    found = {}
+    for family in metrics.registry.collect():
+        if family.name.startswith("vae_"):
+            name = family.name + ("_total" if family.type == "counter" else "")
+            found[name] = [family.type, family.documentation]
+    assert {name: [cells[0], cells[2]] for name, cells in rows.items()} == found
+
+
+def test_every_error_is_in_the_readme_with_its_status() -> None:
+    """By the type that the problem document names."""
+    rows = table("Errors")
+    assert {name: int(cells[0]) for name, cells in rows.items()} == {
+        error.type: error.status for error in ServiceError.__subclasses__()
+    }
+
+
+def test_every_route_is_in_the_readme() -> None:
+    """The operations and the others."""
+    for path in [route.path for route in ROUTES] + list(COLD_ROUTES):
+        assert f"`{path}`" in README or f"{path} " in README or f"{path}\n" in README, path
+
+
+def test_every_source_file_is_in_the_file_tree_with_a_phrase() -> None:
+    """And every file of the tree exists."""
+    tree = section("Files").split("```")[1]
+    listed: dict[str, str] = {}
+    folder = ""
+    for line in tree.splitlines():
+        found = re.fullmatch(r"( *)(\S+)(?: +(\S.*))?", line)
+        if found is None:
+            continue
+        if not found[1]:
+            folder = found[2] if found[2].endswith("/") else ""
+        path = found[2] if not found[1] else folder + found[2]
+        listed[path] = found[3] or ""
+    sources = {
+        str(p.relative_to(ROOT))
+        for top in ("service", "training")
+        for p in (ROOT / top).rglob("*.py")
+        if p.name != "__init__.py"
+    }
+    assert sources <= set(listed), sources - set(listed)
+    for path, phrase in listed.items():
+        assert (ROOT / path).exists(), path
+        assert phrase, path
+
+
+def test_the_readme_names_the_python_that_the_project_requires() -> None:
+    """One version, in both places."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["requires-python"] == ">=3.11"
+    assert "Python 3.11" in README
+
+
+def test_the_constraints_hold_every_direct_dependency_without_hosts_or_hashes() -> None:
+    """And each pinned version is within its range."""
+    from packaging.requirements import Requirement
+
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = dict(line.lower().replace("_", "-").split("==") for line in lines)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = [text for texts in project["optional-dependencies"].values() for text in texts]
+    for text in project["dependencies"] + extras:
+        requirement = Requirement(text)
+        assert requirement.specifier.contains(pins[requirement.name]), text
+
+
+@pytest.fixture(scope="module")
+def server() -> Any:
+    """The service on the shipped example, as `make serve` starts it."""
+    with Server(EXAMPLE) as running:
+        yield running
+
+
+def curls() -> list[tuple[str, str]]:
+    """Each curl of the README, and the answer printed under it."""
+    found = re.findall(r"```sh\n(curl .*?)```\n+```json\n(.*?)```", README, re.S)
+    assert len(found) >= len(ROUTES)
+    return [(command.replace("\\\n", " ").strip(), answer) for command, answer in found]
+
+
+def same(shown: Any, real: Any) -> bool:
+    """Whether *shown*, with numbers rounded and lists cut by "...", is what *real* is."""
+    if isinstance(shown, dict):
+        return isinstance(real, dict) and set(shown) == set(real) and all(same(shown[k], real[k]) for k in shown)
+    if isinstance(shown, list):
+        if shown and shown[-1] == "...":
+            shown, real = shown[:-1], real[: len(shown) - 1]
+        return len(shown) == len(real) and all(same(a, b) for a, b in zip(shown, real, strict=True))
+    if isinstance(shown, float):
+        return bool(abs(shown - real) <= 0.006 + 1e-3 * abs(real))
+    if isinstance(shown, str) and shown.endswith("..."):
+        return str(real).startswith(shown[:-3])
+    return bool(shown == real)
+
+
+@pytest.mark.parametrize(("command", "answer"), curls())
+def test_every_curl_of_the_readme_gives_the_answer_that_is_printed_under_it(
+    server: Server, command: str, answer: str
+) -> None:
+    """Run as a shell runs it, against the shipped bundle; numbers are shown rounded."""
+    ran = subprocess.run(
+        ["bash", "-c", command.replace("http://localhost:8000", server.url)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    shown = json.loads(re.sub(r",?\s*\.\.\.(?=\s*[\]}])", ', "..."', answer).replace('[, "..."', '["..."'))
+    assert same(shown, json.loads(ran.stdout)), ran.stdout
+
+
+def test_the_help_of_both_commands_names_every_option_of_the_readme() -> None:
+    """No flag is documented that does not exist."""
+    for command, module in (("vae-serve", "service"), ("vae-train", "training")):
+        texts = []
+        for words in ([], ["fit"], ["evaluate"], ["calibrate"], ["export"]) if module == "training" else ([],):
+            ran = subprocess.run(
+                [sys.executable, "-m", module, *words, "--help"], capture_output=True, text=True, check=True
+            )
+            texts.append(ran.stdout)
+        for line in re.findall(rf"^(?:\.venv/bin/)?{command} .*?(?<!\\)$", README, re.M | re.S):
+            for flag in re.findall(r"--[a-z-]+", line):
+                assert any(flag in text for text in texts), flag
