@@ -10,9 +10,10 @@ import numpy as np
 import torch
 
 from service.manifest import Column, Data, Inputs
-from training.assemble import HeldOut, build_bundle, write
+from training.assemble import HeldOut, build_bundle
 from training.likelihoods import Family
 from training.models.mlp import VAE, VAEConfig
+from training.output import write
 
 TABLE = Inputs(
     kind="table",

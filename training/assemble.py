@@ -24,10 +24,8 @@ from training.export import export_graphs
 from training.graphs import specs
 from training.models.mlp import VAE
 from training.noise import noise_table
-from training.output import now, write
+from training.output import now
 from training.parity import check_parity, golden_vectors
-
-__all__ = ["HeldOut", "build_bundle", "write"]
 
 Array = NDArray[np.generic]
 

@@ -71,7 +71,7 @@ def _numbers(path: Path, names: list[str], rows: list[list[str]], lines: list[in
         values = np.array(rows, dtype=np.float64)
     except ValueError:
         values = np.full((1, 1), np.nan)
-    if np.isfinite(values).all():
+    if np.isfinite(values).all() and not any("_" in "".join(row) for row in rows):
         return values
     for line, row in zip(lines, rows, strict=True):
         for name, text in zip(names, row, strict=True):
@@ -90,6 +90,8 @@ def _fault(text: str) -> str | None:
 
 
 def _number(text: str) -> float | None:
+    if "_" in text:  # Python reads 1_000 as a number; nobody else does
+        return None
     try:
         return float(text)
     except ValueError:

@@ -229,6 +229,15 @@ def test_the_list_of_outputs_to_spoil_is_complete(bundle: Bundle) -> None:
     assert sorted(tensors()) == sorted((name, tensor.name) for name, graph in graphs for tensor in graph.outputs)
 
 
+def test_by_column_a_value_near_zero_is_held_to_the_digits_of_its_neighbours() -> None:
+    """In a column of millions float32 is off by one, also where the value is 0; in its own column 1 is a lot."""
+    want = np.array([[2e6, 2.0], [0.0, 0.0]])
+    off = np.array([[0.0, 0.0], [100.0, 0.0]])
+    assert deviation(want + off, want, 1, by_column=True) < 1 < deviation(want + off, want, 1)
+    assert deviation(want + off[:, ::-1], want, 1, by_column=True) > 1
+    assert deviation(want * math.nan, want, 1, by_column=True) == math.inf
+
+
 @pytest.mark.parametrize(("graph", "output"), tensors())
 def test_a_golden_vector_that_is_not_met_is_an_error_naming_graph_and_output(
     own_bundle: Path, graph: str, output: str

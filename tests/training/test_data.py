@@ -34,6 +34,7 @@ def test_a_csv_is_a_table_with_the_names_of_its_header(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("a,b\n1,2\n3,x\n", r"rows.csv: line 3, column 'b': 'x' is not a number"),
+        ("a,b\n1,2\n3,1_000\n", r"rows.csv: line 3, column 'b': '1_000' is not a number"),
         ("a,b\n1,\n", r"rows.csv: line 2, column 'b': the value is missing"),
         ("a,b\n1,NA\n", r"rows.csv: line 2, column 'b': the value is missing"),
         ("a,b\n1,2\nnan,2\n", r"rows.csv: line 3, column 'a': 'nan' is not a finite number"),
