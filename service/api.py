@@ -91,12 +91,14 @@ async def sample(r: Request) -> Answer:
 
 async def interpolate(r: Request) -> Answer:
     """Waypoints to a path."""
-    if ("inputs" in r.fields) == ("latents" in r.fields):
+    given = [spec for spec in (r.served.inputs, r.served.latents) if r.fields.get(spec.field) is not None]
+    if len(given) != 1:
         raise InvalidInput("give inputs or latents, and not both", field="inputs")
-    encoded = "latents" in r.fields
-    spec = r.served.latents if encoded else r.served.inputs
+    spec = given[0]
+    encoded = spec is r.served.latents
     waypoints = json.read_rows(r.fields, spec, r.served.max_rows, least=2)
-    options = json.read_options(messages.InterpolateOptions, r.fields)
+    rest = {name: value for name, value in r.fields.items() if name not in ("inputs", "latents")}
+    options = json.read_options(messages.InterpolateOptions, rest)
     points = (len(waypoints) - 1) * (options.steps - 1) + 1
     r.served.check_rows("steps", points, f"{len(waypoints)} waypoints with {options.steps} steps are {points} points")
     r.watch.lap("parse")

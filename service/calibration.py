@@ -29,17 +29,26 @@ def p_values(calibration: Floats, scores: Floats) -> Floats:
 
 
 def rows_needed(alpha: float) -> int:
-    """The least n with which a row can have p <= alpha: 1/(n+1) <= alpha."""
-    return math.ceil(1 / alpha - 1e-9) - 1
+    """The least n with which a row can have p <= alpha: 1/(n+1) <= alpha. Requires alpha >= MIN_ALPHA."""
+    n = math.ceil(1 / alpha) - 1
+    # 1 / alpha is rounded; the comparison that decides is the one that p_values make
+    if n > 1 and 1 / n <= alpha:
+        return n - 1
+    return n if 1 / (n + 1) <= alpha else n + 1
 
 
 def rank(n: int, alpha: float) -> int:
     """
     k: the k-th smallest of n calibration scores is the threshold at *alpha*; n + 1 when n is too small.
 
-    ceil((n+1)(1-alpha)), so that s > threshold exactly where p <= alpha.
+    ceil((n+1)(1-alpha)), so that s > threshold exactly where p <= alpha, as floats compare.
     """
-    return n + 1 - math.floor((n + 1) * alpha + 1e-9)
+    rare = math.floor((n + 1) * alpha)  # how many of the p-values 1/(n+1), 2/(n+1) ... are at most alpha
+    if (rare + 1) / (n + 1) <= alpha:
+        rare += 1
+    elif rare / (n + 1) > alpha:
+        rare -= 1
+    return n + 1 - rare
 
 
 def threshold(calibration: Floats, alpha: float) -> float | None:
@@ -72,7 +81,7 @@ def feature_grid(
     """
     The calibration scores by feature, thinned for storage: (n, C) -> ascending (M, C) and their ranks (M,).
 
-    M is at most *most*. Rank r means "r of the n scores are at most this". The largest is always kept.
+    M is at most *most*, which is at least 2. Rank r means "r of the n scores are at most this". The largest is kept.
     """
     n = len(feature_scores)
     ranks = np.unique(np.linspace(1, n, min(n, most)).round().astype(np.int64))

@@ -19,6 +19,9 @@ ScoreKind = Literal["nll", "neg_elbo", "reconstruction", "kl"]
 GraphName = Literal["encoder", "decoder", "scorer", "observe", "prior", "posterior"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
+MIN_ALPHA: Final = 1e-9  # a billion calibration rows
+Alpha = Annotated[float, Field(ge=MIN_ALPHA, lt=1)]
+
 NEEDS: dict[str, tuple[GraphName, ...]] = {
     "encode": ("encoder",),
     "decode": ("decoder",),
@@ -148,7 +151,7 @@ class Capabilities(_Part):
 class Threshold(_Part):
     """A row is anomalous at *alpha* when its score is greater than *threshold*, in nats."""
 
-    alpha: float = Field(gt=0, lt=1)
+    alpha: Alpha
     threshold: float
     false_alarm_rate: tuple[float, float] = Field(description="central 90 % interval of the real rate")
 
@@ -179,7 +182,7 @@ class Scoring(_Part):
 
     kind: ScoreKind = "nll"
     samples: int = Field(16, gt=0)
-    alpha: float = Field(0.01, gt=0, lt=1)
+    alpha: Alpha = 0.01
 
 
 class Data(_Part):

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from service.manifest import ScoreKind
+from service.manifest import Alpha, ScoreKind
 
 MAX_SEED = 2**53 - 1  # the largest integer that JavaScript, and so any JSON client, keeps exactly
 
@@ -105,7 +105,7 @@ class AnomalyScoreOptions(_Request):
     """Anomaly-score, less its rows."""
 
     kind: ScoreKind | None = Field(None, description="the score; by default the bundle's, see /v1/model")
-    alpha: float | None = Field(None, gt=0, lt=1, description="the false-alarm rate that is_anomaly may have")
+    alpha: Alpha | None = Field(None, description="the false-alarm rate that is_anomaly may have")
     samples: int | None = Field(None, ge=1, description="K, the latent draws a score; only those that were calibrated")
     explain: int = Field(0, ge=0, le=64, description="explain each row by this many features, most surprising first")
     components: bool = Field(False, description="return the parts of the score as well")

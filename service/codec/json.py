@@ -26,6 +26,7 @@ from service.errors import InvalidInput, MalformedBody
 Options = TypeVar("Options", bound=BaseModel)
 Fields = dict[str, Any]
 _NUMBER = {int, float}
+_BOM = b"\xef\xbb\xbf"
 _PARSER = simdjson.Parser()  # used and left again within one call: its buffers are reused
 
 
@@ -58,11 +59,11 @@ def read_options(model: type[Options], fields: Fields) -> Options:
             known = ", ".join(model.model_fields) or "none"
             raise InvalidInput(f"unknown field {field!r}; the options here are: {known}", field=field) from None
         value = first["input"]
-        shown = value if isinstance(value, (int, float, str, bool)) else _kind(value)
+        told = repr(value) if isinstance(value, (int, float, str, bool)) else _kind(value)
         context = first.get("ctx", {})
         limit = next((context[key] for key in ("ge", "gt", "le", "lt", "expected") if key in context), None)
-        message = f"{field}: {first['msg']}; given: {shown!r}"
-        raise InvalidInput(message, field=field, limit=limit, value=shown) from None
+        message = f"{field}: {first['msg']}; given: {told}"
+        raise InvalidInput(message, field=field, limit=limit, value=value) from None
 
 
 def read_rows(fields: Fields, spec: RowSpec, most: int, least: int = 1) -> Array:
@@ -103,6 +104,8 @@ def write(fields: Fields) -> bytes:
 
 def _read_fast(body: bytes, specs: dict[str, RowSpec]) -> Fields | None:
     """As `read_object`, where scalars and well-formed rows are all there is; None: somebody else must decide."""
+    if body.startswith(_BOM):  # JSON has none (RFC 8259, 8.1), but simdjson skips it
+        return None
     try:
         root = _PARSER.parse(body)
         if not isinstance(root, simdjson.Object):
@@ -122,7 +125,7 @@ def _read_fast(body: bytes, specs: dict[str, RowSpec]) -> Fields | None:
                 return None
             else:
                 fields[name] = value
-    except (ValueError, TypeError, RuntimeError):  # not JSON, not numbers, nested too deep
+    except (ValueError, TypeError, RuntimeError, KeyError):  # not JSON, not numbers, too deep, a NUL in a name
         return None
     # one bracket more than the lists that were counted, and a number somewhere was a list; one name twice, and the
     # first of its values was taken

@@ -7,7 +7,7 @@ Knows the manifest; nothing of JSON or any other wire format.
 
 from __future__ import annotations
 
-import functools
+import math
 from dataclasses import dataclass
 from typing import Self
 
@@ -18,6 +18,8 @@ from service.errors import InvalidInput, TooLarge
 from service.manifest import Manifest
 
 Array = NDArray[np.generic]
+
+MAX_LATENT = 1e6  # standard deviations of the prior: far beyond any use, and no decoder overflows
 
 
 @dataclass(frozen=True)
@@ -33,17 +35,17 @@ class Support:
 
 @dataclass(frozen=True)
 class RowSpec:
-    """One field of rows: its name in the request, the shape and dtype of a row, and the support of its features."""
+    """
+    One field of rows: its name in the request, the shape and dtype of a row, and the support of its features.
+
+    *bound*: what no value may pass, beside the dtype.
+    """
 
     field: str
     shape: tuple[int, ...]
     dtype: np.dtype[np.generic]
     supports: tuple[Support, ...] = ()
-
-    @functools.cached_property
-    def largest(self) -> float:
-        """The largest number of the dtype."""
-        return float(np.finfo(self.dtype.name).max)
+    bound: float = math.inf
 
     @classmethod
     def inputs(cls, manifest: Manifest) -> Self:
@@ -63,7 +65,7 @@ class RowSpec:
     @classmethod
     def latents(cls, manifest: Manifest) -> Self:
         """Latent vectors: z."""
-        return cls("latents", (manifest.latent.dim,), np.dtype(np.float32))
+        return cls("latents", (manifest.latent.dim,), np.dtype(np.float32), bound=MAX_LATENT)
 
     def check_count(self, rows: int, least: int, most: int) -> None:
         """Raise for fewer rows than *least* (InvalidInput) or more than *most* (TooLarge)."""
@@ -80,20 +82,24 @@ class RowSpec:
         """
         *values* (n, *shape) as the graphs take them.
 
-        Raises InvalidInput naming the first row that holds a NaN, an infinity or a number beyond the dtype.
+        Raises InvalidInput naming the first row that holds a NaN, an infinity or a number beyond dtype or *bound*.
         """
-        if not np.abs(values).max(initial=0.0) <= self.largest:  # so written because a NaN compares False
-            within = np.abs(values) <= self.largest
-            row, *where = (int(i) for i in np.argwhere(~within)[0])
+        with np.errstate(over="ignore"):
+            rows = values.astype(self.dtype)
+        good = np.isfinite(rows) if self.bound == math.inf else np.abs(rows) <= self.bound  # False for NaN
+        if not good.all():
+            row, *where = (int(i) for i in np.argwhere(~good)[0])
             value = values[(row, *where)]
-            what = "is not finite" if not np.isfinite(value) else f"is beyond {self.dtype.name} (+-{self.largest:.4g})"
+            limit = min(self.bound, float(np.finfo(self.dtype.name).max))
+            what = f"is beyond +-{limit:.4g}" if np.isfinite(value) else "is not finite"
             raise InvalidInput(
                 f"{self.field}: row {row}, position {where} holds {value}, which {what}",
                 field=self.field,
                 row=row,
+                limit=limit,
                 value=str(value),
             )
-        return values.astype(self.dtype)
+        return rows
 
     def outside(self, rows: Array) -> tuple[int, str] | None:
         """The first row with a value outside the likelihood's support, and the reason; None when there is none."""
@@ -110,9 +116,11 @@ class RowSpec:
             return None
         row, column = (int(i) for i in np.argwhere(bad)[0])
         support = self.supports[column]
-        span = f"[{support.low:g}, {support.high:g}]"
-        kind = f"a whole number in {span}" if whole[column] else f"in {span}"
-        return row, f"feature {support.name!r} is {values[row, column]:g}; its likelihood is defined for {kind}"
+        kind = "whole numbers" if whole[column] else "numbers"
+        return row, (
+            f"feature {support.name!r} is {values[row, column]}; its likelihood is defined for {kind} "
+            f"from {support.low:g} to {support.high:g}"
+        )
 
     def check_support(self, rows: Array) -> None:
         """Raise InvalidInput for the first row outside the likelihood's support."""

@@ -129,6 +129,17 @@ def test_rows_as_waypoints_are_encoded_first(table_server: Server) -> None:
     np.testing.assert_allclose(by_rows["latents"], by_latents["latents"], **CLOSE)
 
 
+def test_a_null_is_as_good_as_nothing_where_one_of_two_is_asked(table_server: Server) -> None:
+    """As the documented model says."""
+    ask(table_server, "interpolate", inputs=None, latents=[[1, 2, 3, 4], [4, 3, 2, 1]])
+
+
+def test_an_alpha_just_below_one_flags_all_but_the_lowest(table_server: Server) -> None:
+    """The edge of the range is inside it."""
+    reply = ask(table_server, "anomaly-score", inputs=table_rows(3).tolist(), alpha=0.9999999999999999)
+    assert reply["is_anomaly"] == [p <= 0.9999999999999999 for p in reply["p_values"]]
+
+
 def test_opposite_waypoints_are_flagged(table_server: Server) -> None:
     """Between opposite directions there are many great circles; the reply says that one was chosen."""
     z = np.array([1.0, 2.0, 0.5, -1.0])
@@ -187,7 +198,7 @@ def test_with_on_invalid_flag_a_bad_row_costs_nobody_else(image_server: Server) 
     reply = ask(image_server, "anomaly-score", inputs=rows, on_invalid="flag", alpha=0.1, explain=1, components=True)
     alone = ask(image_server, "anomaly-score", inputs=good, alpha=0.1)
     assert [row["row"] for row in reply["invalid"]] == [1, 2, 3, 5]
-    assert "its likelihood is defined for a whole number in [0, 1]" in reply["invalid"][1]["reason"]
+    assert "its likelihood is defined for whole numbers from 0 to 1" in reply["invalid"][1]["reason"]
     for name in ("scores", "p_values", "is_anomaly"):
         assert [reply[name][i] for i in (1, 2, 3, 5)] == [None] * 4
     np.testing.assert_allclose([reply["scores"][0], reply["scores"][4]], alone["scores"], **CLOSE)
@@ -230,7 +241,7 @@ def test_scores_are_finite_for_every_finite_input(table_server: Server) -> None:
         ("encode", {"inputs": [[1, 2, 3]], "draws": 300}, 422, "draws: Input should be less than or equal to 256"),
         ("encode", {"inputs": [[1, 2, 3]], "seed": 2**53}, 422, "seed: Input should be less than or equal to"),
         ("decode", {"latents": [[1]]}, 422, "latents: row 0 has 1 values; 4 needed"),
-        ("decode", {"latents": [[1e39, 0, 0, 0]]}, 422, "row 0, position [0] holds 1e+39, which is beyond float32"),
+        ("decode", {"latents": [[1e39, 0, 0, 0]]}, 422, "row 0, position [0] holds 1e+39, which is beyond +-1e+06"),
         ("decode", {"latents": [[1, 2, 3, 4]], "draw": True}, 422, "this bundle cannot draw"),
         ("sample", {"count": 0}, 422, "count: Input should be greater than or equal to 1"),
         ("sample", {"count": 1025}, 413, "count is 1025; one request may have 1024"),
@@ -246,6 +257,8 @@ def test_scores_are_finite_for_every_finite_input(table_server: Server) -> None:
         ("anomaly-score", {"inputs": [[1, 2, 3]], "kind": "mse"}, 422, "kind: Input should be 'nll'"),
         ("anomaly-score", {"inputs": [[1, 2, 3]], "alpha": 1e-4}, 422, "alpha 0.0001 needs 9999 calibration rows"),
         ("anomaly-score", {"inputs": [[1, 2, 3]], "alpha": 1}, 422, "alpha: Input should be less than 1"),
+        ("anomaly-score", {"inputs": [[1, 2, 3]], "alpha": 1e-20}, 422, "alpha: Input should be greater than or equal"),
+        ("anomaly-score", {"inputs": [[1, 2, 3]], "alpha": 1e-9}, 422, "alpha 1e-09 needs 999999999 calibration rows"),
         ("anomaly-score", {"inputs": [[1, 2, 3]], "kind": "kl", "explain": 1}, 422, "kl has no parts by feature"),
     ],
 )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -16,7 +17,6 @@ from service.calibration import Floats
 
 tied = st.integers(-3, 3).map(float)
 scores_of = st.lists(tied | st.floats(-1e9, 1e9), min_size=1, max_size=60)
-ROUNDING = 1e-9  # an alpha nearer than this to k/(n+1) may count as k/(n+1): 0.29 * 100 is 28.999999999999996
 
 
 def ascending(values: list[float]) -> Floats:
@@ -36,10 +36,10 @@ def levels(draw: st.DrawFn, n: int) -> float:
         st.floats(1e-4, 0.9999)
         | st.builds(lambda k, d: k / 10**d, st.integers(1, 9999), st.integers(1, 4))
         | st.integers(1, n).map(lambda k: k / (n + 1))
+        | st.integers(1, n).map(lambda k: math.nextafter(k / (n + 1), 0))
+        | st.integers(1, n).map(lambda k: math.nextafter(k / (n + 1), 1))
     )
     assume(0 < alpha < 1)
-    k = round(alpha * (n + 1))
-    assume(alpha == k / (n + 1) or abs(alpha * (n + 1) - k) > 2 * ROUNDING)
     return alpha
 
 
@@ -87,8 +87,8 @@ def test_there_is_a_threshold_from_the_number_of_rows_on_that_is_told(n: int, da
     needed = calibration.rows_needed(alpha)
     rows = np.arange(n, dtype=np.float64)
     assert (calibration.threshold(rows, alpha) is None) == (n < needed)
-    assert 1 / (needed + 1) <= alpha * (1 + ROUNDING)
-    assert needed == 0 or 1 / needed > alpha * (1 - ROUNDING)
+    assert 1 / (needed + 1) <= alpha
+    assert needed == 0 or 1 / needed > alpha
 
 
 @pytest.mark.parametrize(("alpha", "rows"), [(0.5, 1), (0.1, 9), (0.05, 19), (0.01, 99), (0.005, 199), (0.001, 999)])
@@ -112,7 +112,7 @@ def test_the_interval_of_the_real_rate_is_that_of_the_beta_distribution(n: int, 
         with pytest.raises(ValueError, match=f"needs {calibration.rows_needed(alpha)} calibration rows; there are {n}"):
             calibration.false_alarm_rate(n, alpha)
         return
-    k = math.ceil((n + 1) * (1 - alpha) - ROUNDING)
+    k = n + 1 - math.floor((n + 1) * Fraction(str(alpha)))
     want = stats.beta(n + 1 - k, k).ppf([0.05, 0.95])
     np.testing.assert_allclose(calibration.false_alarm_rate(n, alpha), want, rtol=1e-9)
 
@@ -127,7 +127,7 @@ def test_the_interval_of_the_real_rate_is_right_for_any_n_and_alpha(n: int, data
     low, high = calibration.false_alarm_rate(n, alpha)
     np.testing.assert_allclose((low, high), stats.beta(n + 1 - k, k).ppf([0.05, 0.95]), rtol=1e-8)
     assert 0 < low < (n + 1 - k) / (n + 1) < high < 1
-    assert (n + 1 - k) / (n + 1) <= alpha * (1 + ROUNDING)
+    assert (n + 1 - k) / (n + 1) <= alpha
 
 
 @pytest.mark.parametrize(("n", "alpha"), [(99, 0.1), (199, 0.01), (500, 0.05), (1000, 0.01)])
