@@ -1,8 +1,8 @@
 """
-The application: wiring, start and stop, and the routes that need not be fast.
+The application: wiring, start and stop.
 
-`create_app` gives one ASGI callable: the hot routes of api.py in front, FastAPI behind them with the documentation,
-health, metrics and everything else. Knows every part; computes nothing.
+`create_app` gives one ASGI callable: the hot routes of api.py in front, FastAPI (web.py) behind them with everything
+else. Knows every part; computes nothing.
 """
 
 from __future__ import annotations
@@ -11,27 +11,19 @@ import functools
 import gc
 import logging
 import time
-from importlib.metadata import version
 from typing import Any
-
-from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, PlainTextResponse, Response
-from starlette.exceptions import HTTPException
 
 from service.api import ROUTES, Route, Served, reply_to
 from service.bundle import open_bundle
 from service.engine import Engine
-from service.errors import NotReady, ServiceError, StartError
-from service.exchange import Exchange, Headers, Receive, Scope, Send, problem
-from service.messages import Problem
+from service.errors import NotReady, StartError
+from service.exchange import Exchange, Headers, Receive, Scope, Send
 from service.metrics import Metrics
 from service.settings import Settings
 from service.vae import VAE, Work
+from service.web import COLD_ROUTES, make_web
 
 log = logging.getLogger("service.app")
-
-METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-COLD_ROUTES = ("/v1/model", "/health/live", "/health/ready", "/metrics", "/docs", "/openapi.json")
 
 
 class App:
@@ -44,7 +36,7 @@ class App:
         self.served: Served | None = None
         self._engine: Engine | None = None
         self._hot = {route.path: route for route in ROUTES}
-        self._web = _web(self)
+        self._web = make_web(self)
         self.metrics.watch_queue(lambda: self.served.vae.waiting() if self.served else {})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -196,83 +188,3 @@ class _Observer:
 
     def ran(self, key: Work, rows: int, seconds: float) -> None:
         self._metrics.batch(key.op, rows, self._engine.padding(rows), seconds)
-
-
-def _web(app: App) -> FastAPI:
-    """FastAPI: documentation of everything, and the routes that need not be fast."""
-    web = FastAPI(
-        title="vae-serve",
-        version=version("vae-serve"),
-        description="Serves one variational autoencoder: encode, decode, sample, interpolate, reconstruct, score.",
-    )
-
-    @web.get("/v1/model", tags=["model"], responses={503: {"model": Problem}})
-    def model() -> dict[str, Any]:
-        """What is served: the bundle's manifest, the execution provider, the limits of a request."""
-        return app.model()
-
-    @web.get("/health/live", tags=["operation"])
-    def live() -> dict[str, bool]:
-        """200 while the process answers at all."""
-        return {"live": True}
-
-    @web.get("/health/ready", tags=["operation"], responses={503: {"description": "Starting, or draining."}})
-    async def ready() -> JSONResponse:
-        """200 after verification, warm-up and self-check; 503 before, and from SIGTERM on."""
-        body: dict[str, Any] = {"ready": app.ready, "draining": app.exchange.draining}
-        if app.served is not None:
-            body["execution"] = app.model()["execution"]
-        return JSONResponse(body, 200 if app.ready else 503)
-
-    @web.get("/metrics", tags=["operation"], response_class=PlainTextResponse)
-    def metrics() -> Response:
-        """Prometheus' text format."""
-        return Response(app.metrics.exposition(), media_type=METRICS_TYPE)
-
-    for route in ROUTES:
-        _document(web, route)
-
-    @web.exception_handler(ServiceError)
-    async def service_error(request: Request, error: ServiceError) -> Response:
-        return _problem_response(request, error)
-
-    @web.exception_handler(HTTPException)
-    async def http_error(request: Request, error: HTTPException) -> Response:
-        told = ServiceError(f"{request.method} {request.url.path}: {error.detail}")
-        told.status, told.type, told.title = error.status_code, f"http-{error.status_code}", str(error.detail)
-        return _problem_response(request, told, error.headers)
-
-    return web
-
-
-def _document(web: FastAPI, route: Route) -> None:
-    """
-    Enter a hot route in FastAPI's routes, for OpenAPI and for the 405 of other methods.
-
-    A POST never comes here: the hot route in front has answered it.
-    """
-
-    async def endpoint(body: Any) -> None:
-        raise AssertionError(f"{route.path} is answered in front of FastAPI. This is a bug.")
-
-    endpoint.__annotations__ = {"body": route.request, "return": None}
-    errors = sorted({error.status for error in ServiceError.__subclasses__()} - {499})
-    web.add_api_route(
-        route.path,
-        endpoint,
-        methods=["POST"],
-        response_model=route.reply,
-        response_model_exclude_unset=True,
-        name=route.op,
-        operation_id=route.op,
-        tags=["operations"],
-        summary=(route.run.__doc__ or "").strip(),
-        description=(route.reply.__doc__ or "").strip(),
-        responses={status: {"model": Problem, "content": {"application/problem+json": {}}} for status in errors},
-    )
-
-
-def _problem_response(request: Request, error: ServiceError, headers: Any = None) -> Response:
-    return Response(
-        problem(error, request.state.request_id), error.status, headers, media_type="application/problem+json"
-    )

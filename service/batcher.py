@@ -17,11 +17,12 @@ dropped when the batch is formed, so they cost nothing.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
@@ -112,6 +113,7 @@ class Batcher(Generic[Key]):
         self._max_queue_rows = max_queue_rows
         self._max_batch_delay_s = max_batch_delay_s
         self._queues: dict[Key, deque[_Call[Key]]] = {}
+        self._batch: list[_Chunk[Key]] = []  # what runs
         self._queued = 0  # rows times weight that wait
         self._rate = math.nan  # rows times weight a second, smoothed: for Retry-After alone
         self._wake = asyncio.Event()
@@ -186,28 +188,19 @@ class Batcher(Generic[Key]):
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def _serve(self) -> None:
-        batch: list[_Chunk[Key]] = []
-        try:
-            while True:
-                await self._wake.wait()
+        while True:
+            await self._wake.wait()
+            try:
                 if self._max_batch_delay_s:
                     await self._linger()
-                batch = self._form()
-                if batch:
-                    await self._run_batch(batch)
+                if self._form():
+                    await self._run_batch(self._batch)
                 else:
                     self._wake.clear()
                     self._idle.set()
-        except asyncio.CancelledError:
-            self._settle(batch, NotReady("the server shut down before the answer"))
-            raise
-        except BaseException:
-            log.critical("the batcher stopped: this is a bug", exc_info=True)
-            self._closed = True
-            self._settle(batch, InferenceFailed("the batcher stopped"))
-            self._fail_all(InferenceFailed("the batcher stopped"))
-            self._idle.set()
-            raise
+            except Exception:
+                log.critical("the batcher failed, and goes on: this is a bug", exc_info=True)
+                self._fail_all(InferenceFailed("the batcher failed"))
 
     async def _linger(self) -> None:
         """Give others the time to join, until the batch is full or its oldest call has waited the delay."""
@@ -216,19 +209,17 @@ class Batcher(Generic[Key]):
         if left > 0 and not self._closed:
             self._full.clear()
             if self._queued < self._max_batch_rows:
-                try:
+                with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(left):
                         await self._full.wait()
-                except TimeoutError:
-                    pass
 
-    def _form(self) -> list[_Chunk[Key]]:
-        """Take the next batch off the queues; empty when nothing alive waits."""
+    def _form(self) -> bool:
+        """Take the next batch off the queues; False when nothing alive waits."""
         now = self._loop.time()
         while self._queues:
             key = min(self._queues, key=lambda key: self._queues[key][0].since)
             queue = self._queues[key]
-            chunks: list[_Chunk[Key]] = []
+            chunks = self._batch = []
             room = self._max_batch_rows
             while queue:
                 call = queue[0]
@@ -256,8 +247,8 @@ class Batcher(Generic[Key]):
             if not queue:
                 del self._queues[key]
             if chunks:
-                return chunks
-        return []
+                return True
+        return False
 
     async def _run_batch(self, batch: list[_Chunk[Key]]) -> None:
         key = batch[0].call.key
@@ -266,9 +257,8 @@ class Batcher(Generic[Key]):
             outputs, seconds = await self._loop.run_in_executor(self._thread, self._compute, key, batch, rows)
         except Exception as error:
             log.error("a batch of %d rows for %s failed", rows, key, exc_info=error)
-            self._settle(
-                batch, error if isinstance(error, ServiceError) else InferenceFailed("the model could not be run")
-            )
+            told = error if isinstance(error, ServiceError) else InferenceFailed("the model could not be run")
+            _fail((chunk.call for chunk in batch), told)
             return
         self._observer.ran(key, rows, seconds)
         rate = rows * batch[0].call.weight / max(seconds, 1e-6)
@@ -292,16 +282,17 @@ class Batcher(Generic[Key]):
                 raise RuntimeError(f"{name} has {len(array)} rows for a batch of {rows}. This is a bug.")
         return outputs, seconds
 
-    def _settle(self, batch: list[_Chunk[Key]], error: ServiceError) -> None:
-        for call, _, _ in batch:
-            if not call.answer.done():
-                call.answer.set_exception(error)
-
     def _fail_all(self, error: ServiceError) -> None:
-        for queue in self._queues.values():
-            self._settle([_Chunk(call, 0, call.rows) for call in queue], error)
+        for calls in ([chunk.call for chunk in self._batch], *self._queues.values()):
+            _fail(calls, error)
         self._queues.clear()
         self._queued = 0
+
+
+def _fail(calls: Iterable[_Call[Key]], error: ServiceError) -> None:
+    for call in calls:
+        if not call.answer.done():
+            call.answer.set_exception(error)
 
 
 def _join(parts: list[Rows]) -> Rows:

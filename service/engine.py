@@ -1,69 +1,31 @@
 """
 The engine: onnxruntime sessions of one bundle. Arrays in, arrays out.
 
-Owns which execution provider runs (and refuses a silent fallback), how many threads, the row buckets of a GPU,
-warm-up and the golden self-check. Knows nothing of requests, scores or HTTP.
+Owns the row buckets of a GPU, warm-up and the golden self-check; what the sessions run on is `provider`'s decision.
+Knows nothing of requests, scores or HTTP.
 """
 
 from __future__ import annotations
 
-import importlib
-import importlib.metadata
 import logging
 import math
-import os
 import time
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, Self
+from collections.abc import Mapping, Sequence
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from service import provider
 from service.bundle import Bundle
 from service.errors import BundleError, EngineError
+from service.provider import Device
 
 log = logging.getLogger("service.engine")
 
-Device = Literal["auto", "cpu", "cuda", "tensorrt"]
 Array = NDArray[np.generic]
 RTOL = ATOL = 1e-4
-RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
-_CPU, _CUDA, _TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
-_CUDA_OPTIONS = {
-    "use_tf32": "0",  # TF32 moves a score in its third digit; thresholds do not survive that
-    "arena_extend_strategy": "kSameAsRequested",  # powers of two grow without end on changing shapes
-    "cudnn_conv_algo_search": "HEURISTIC",  # EXHAUSTIVE re-tunes on every new shape and differs between runs
-}
-_CHAINS: dict[str, list[str | tuple[str, dict[str, str]]]] = {
-    "cpu": [_CPU],
-    "cuda": [(_CUDA, _CUDA_OPTIONS), _CPU],
-    "tensorrt": [_TENSORRT, (_CUDA, _CUDA_OPTIONS), _CPU],
-}
-_FIRST = {"cpu": _CPU, "cuda": _CUDA, "tensorrt": _TENSORRT}
 _NUMPY = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(int64)": "int64", "tensor(bool)": "bool"}
-
-
-@dataclass(frozen=True)
-class Placement:
-    """Where the sessions run: the device asked for, the provider that came of it, and its CPU threads."""
-
-    requested: Device
-    actual: str
-    threads: int
-
-    @property
-    def device(self) -> str:
-        """The hardware: cpu, or the first GPU."""
-        return "cpu" if self.actual == _CPU else "cuda:0"
-
-    @property
-    def fell_back(self) -> bool:
-        """Asked for auto, saw a GPU provider in this build, and runs on the CPU all the same."""
-        return (
-            self.requested == "auto" and self.actual == _CPU and _CUDA in load_onnxruntime().get_available_providers()
-        )
 
 
 class Engine:
@@ -75,33 +37,8 @@ class Engine:
     """
 
     def __init__(self, graphs: Mapping[str, bytes], device: Device = "cpu", threads: int = 0) -> None:
-        ort = load_onnxruntime()
-        wanted = device
-        if device == "auto":
-            wanted = "cuda" if _CUDA in ort.get_available_providers() else "cpu"
-        if _FIRST[wanted] not in ort.get_available_providers():
-            raise EngineError(
-                f"device {device!r} was asked for, but this onnxruntime {ort.__version__} was built without "
-                f"{_FIRST[wanted]}: install the extra gpu instead of cpu, or set VAE_DEVICE=cpu"
-            )
-        if wanted != "cpu":
-            ort.preload_dlls()
-        threads = threads or available_cpus()
-        self._sessions: dict[str, Any] = {}
-        for name, model in graphs.items():
-            self._sessions[name] = _session(ort, name, model, wanted, threads)
-        actual = {session.get_providers()[0] for session in self._sessions.values()}
-        provider = _FIRST[wanted] if actual == {_FIRST[wanted]} else _CPU
-        if device != "auto" and provider != _FIRST[wanted]:
-            raise EngineError(
-                f"device {device!r} was asked for, but onnxruntime {ort.__version__} fell back to {', '.join(actual)}: "
-                f"{_FIRST[wanted]} did not load (no card, no driver, or CUDA and cuDNN of another version). "
-                "Set VAE_DEVICE=cpu, or auto, to run on the CPU on purpose."
-            )
-        self.placement = Placement(device, provider, threads)
-        if self.placement.fell_back:
-            log.warning("no usable GPU: VAE_DEVICE=auto runs on the CPU, though this onnxruntime was built with CUDA")
-        self._buckets = provider != _CPU
+        self.placement, self._sessions = provider.open_sessions(graphs, device, threads)
+        self._buckets = self.placement.on_gpu
         self._batched = {
             name: {tensor.name for tensor in session.get_inputs() if tensor.shape and tensor.shape[0] == "batch"}
             for name, session in self._sessions.items()
@@ -191,25 +128,6 @@ class Engine:
         return time.perf_counter() - start
 
 
-def load_onnxruntime() -> Any:
-    """The module `onnxruntime`. Raises EngineError when none, or more than one, of its packages is installed."""
-    check_runtimes({name for name in RUNTIMES if _installed(name)})
-    return importlib.import_module("onnxruntime")
-
-
-def check_runtimes(installed: Collection[str]) -> None:
-    """Exactly one package may hold the module `onnxruntime`: with two, which files win is an accident of pip."""
-    if not installed:
-        raise EngineError(
-            "no onnxruntime is installed: install the extra cpu or gpu, as in pip install 'vae-serve[cpu]'"
-        )
-    if len(installed) > 1:
-        raise EngineError(
-            f"{' and '.join(sorted(installed))} are both installed, and both hold the module onnxruntime: "
-            "uninstall both, then install one of the extras cpu and gpu"
-        )
-
-
 def deviation(got: Array, want: Array, features: int, by_column: bool = False) -> float:
     """
     The largest difference of *got* from *want* in units of the tolerance: up to 1 is agreement, NaN is infinity.
@@ -231,46 +149,7 @@ def bucket(rows: int) -> int:
     return 1 << (rows - 1).bit_length()
 
 
-def available_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """
-    The CPUs that this process may use: its affinity, and the quota of its cgroup (v2 or v1); at least 1.
-
-    Never the host's core count: in a container with two CPUs of 64, onnxruntime would start 64 threads.
-    """
-    cpus = float(len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else float(os.cpu_count() or 1)
-    for quota_file, period_file in (("cpu.max", None), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
-        try:
-            words = (cgroup / quota_file).read_text().split()
-            words += (cgroup / period_file).read_text().split() if period_file else []
-        except OSError:
-            continue
-        if words[0] not in ("max", "-1"):
-            cpus = min(cpus, int(words[0]) / int(words[1]))
-    return max(1, math.floor(cpus))
-
-
-def _session(ort: Any, name: str, model: bytes, device: str, threads: int) -> Any:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    # idle pool threads would spin on the cores that parse the next requests
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        return ort.InferenceSession(model, options, providers=_CHAINS[device])
-    except Exception as error:  # onnxruntime raises classes of its own, none of which is documented
-        raise EngineError(f"onnxruntime cannot load the graph {name} on {device}: {error}") from error
-
-
 def _pad(array: Array, rows: int) -> Array:
     padded = np.zeros((rows, *array.shape[1:]), array.dtype)
     padded[: len(array)] = array
     return padded
-
-
-def _installed(name: str) -> bool:
-    try:
-        importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True

@@ -17,8 +17,9 @@ from pathlib import Path
 import httpx
 
 from service.bundle import open_bundle
-from service.engine import Device, Engine, load_onnxruntime
+from service.engine import Engine
 from service.errors import EngineError
+from service.provider import Device, load_onnxruntime
 
 
 def check(what: str, holds: bool, seen: object) -> None:

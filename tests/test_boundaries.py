@@ -15,13 +15,14 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (
     ("__main__",),
     ("app",),
+    ("web",),
     ("api", "exchange"),
     ("vae",),
     ("anomaly",),
     ("metrics",),
     ("batcher",),
     ("engine",),
-    ("bundle",),
+    ("provider", "bundle"),
     ("onnx_file", "messages", "codec.json"),
     ("codec.rows",),
     ("manifest",),
@@ -115,14 +116,14 @@ def test_training_knows_the_bundle_and_nothing_of_the_web(module: str) -> None:
 @pytest.mark.parametrize("module", sources("service"))
 def test_only_the_top_of_the_service_knows_a_web_framework(module: str) -> None:
     """Operations, batches and codecs can be used, and tested, without one."""
-    allowed = {"service.app": {"fastapi", "starlette"}, "service.__main__": {"uvicorn"}}
+    allowed = {"service.web": {"fastapi", "starlette"}, "service.__main__": {"uvicorn"}}
     assert tops(imports(module)) & WEB <= allowed.get(module, set())
 
 
 @pytest.mark.parametrize("module", sources("service"))
 def test_onnxruntime_is_the_engines_business_alone(module: str) -> None:
     """Its policy of providers, threads and buckets is in one place."""
-    assert ("onnxruntime" in tops(imports(module))) == (module == "service.engine")
+    assert ("onnxruntime" in tops(imports(module))) == (module == "service.provider")
 
 
 @pytest.mark.parametrize("module", sources("service"))
@@ -164,7 +165,7 @@ def test_the_arrows_of_the_request_path_are_those_that_are_documented() -> None:
     assert arrows["messages"] == {"manifest"}
     assert of("service", imports("service.batcher")) == {"errors"}
     assert of("service", imports("service.bundle")) == {"errors", "manifest", "onnx_file"}
-    assert of("service", imports("service.engine")) == {"bundle", "errors"}
+    assert of("service", imports("service.engine")) == {"bundle", "errors", "provider"}
     assert {"batcher", "engine"} <= of("service", imports("service.vae"))
     assert not of("service", imports("service.vae")) & {"codec.json", "codec.rows", "exchange", "metrics"}
     assert not of("service", imports("service.exchange")) & {"vae", "api", "bundle", "engine", "codec.json"}
@@ -183,8 +184,8 @@ def test_settings_are_read_at_the_edge_alone() -> None:
 def test_the_application_runs_without_torch() -> None:
     """What is loaded in the end, by others' imports too: the application and the engine with onnxruntime."""
     code = (
-        "import sys, service.__main__, service.app, service.engine\n"
-        "service.engine.load_onnxruntime()\n"
+        "import sys, service.__main__, service.app, service.provider\n"
+        "service.provider.load_onnxruntime()\n"
         "print(*sorted({name.split('.')[0] for name in sys.modules}))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)

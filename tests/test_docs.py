@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from service.api import ROUTES
-from service.app import COLD_ROUTES
 from service.errors import ServiceError
 from service.metrics import Metrics
 from service.settings import Settings
+from service.web import COLD_ROUTES
 from tests.server import Server
 
 ROOT = Path(__file__).parent.parent

@@ -53,7 +53,7 @@ class Bench:
     """One batcher on one engine, as the tests use it."""
 
     def __init__(self, engine: Callable[[str, Rows], Rows], **limits: Any) -> None:
-        self.observer = Silent()
+        self.observer = limits.pop("observer", None) or Silent()
         limits = {"max_batch_rows": 8, "max_queue_rows": 1000, **limits}
         self.batcher: Batcher[str] = Batcher(engine, self.observer, **limits)
 
@@ -254,6 +254,29 @@ def test_the_rest_of_a_cut_call_is_not_run_after_one_of_its_chunks_failed() -> N
             await bench.submit(-1, 2, 3, 4)
         assert y(await bench.submit(5)) == [10]
         assert engine.batches == [("k", [-1, 2]), ("k", [5])]
+        await bench.batcher.close(1)
+
+    run(test)
+
+
+def test_a_fault_of_the_batcher_itself_hits_those_who_wait_and_nobody_after_them() -> None:
+    """A bug is told to its callers; the loop outlives it."""
+
+    class Faulty(Silent):
+        def waited(self, key: object, seconds: float) -> None:
+            super().waited(key, seconds)
+            if len(self.waits) == 2:
+                raise RuntimeError("a bug")
+
+    async def test() -> None:
+        engine = Doubler()
+        bench = Bench(engine, observer=Faulty())
+        calls = [bench.submit(1), bench.submit(2), bench.submit(3, key="other")]
+        for call in calls:
+            with pytest.raises(InferenceFailed):
+                await call
+        assert y(await bench.submit(4)) == [8]
+        assert bench.batcher.waiting() == {}
         await bench.batcher.close(1)
 
     run(test)

@@ -1,0 +1,117 @@
+"""
+FastAPI's part: the documentation of every route, and the routes that need not be fast.
+
+The hot routes are answered in front of it (app.py) and only documented here. Computes nothing.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any, Protocol
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from starlette.exceptions import HTTPException
+
+from service.api import ROUTES, Route
+from service.errors import ServiceError
+from service.exchange import Exchange, problem
+from service.messages import Problem
+from service.metrics import Metrics
+
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+COLD_ROUTES = ("/v1/model", "/health/live", "/health/ready", "/metrics", "/docs", "/openapi.json")
+
+
+class Service(Protocol):
+    """What the routes here tell of."""
+
+    metrics: Metrics
+    exchange: Exchange
+
+    @property
+    def ready(self) -> bool:
+        """Whether new requests should be sent here."""
+
+    def model(self) -> dict[str, Any]:
+        """What /v1/model says. Raises NotReady."""
+
+
+def make_web(service: Service) -> FastAPI:
+    """The FastAPI application behind the hot routes of *service*."""
+    web = FastAPI(
+        title="vae-serve",
+        version=version("vae-serve"),
+        description="Serves one variational autoencoder: encode, decode, sample, interpolate, reconstruct, score.",
+    )
+
+    @web.get("/v1/model", tags=["model"], responses={503: {"model": Problem}})
+    def model() -> dict[str, Any]:
+        """What is served: the bundle's manifest, the execution provider, the limits of a request."""
+        return service.model()
+
+    @web.get("/health/live", tags=["operation"])
+    def live() -> dict[str, bool]:
+        """200 while the process answers at all."""
+        return {"live": True}
+
+    @web.get("/health/ready", tags=["operation"], responses={503: {"description": "Starting, or draining."}})
+    async def ready() -> JSONResponse:
+        """200 after verification, warm-up and self-check; 503 before, and from SIGTERM on."""
+        body: dict[str, Any] = {"ready": service.ready, "draining": service.exchange.draining}
+        if service.ready:
+            body["execution"] = service.model()["execution"]
+        return JSONResponse(body, 200 if service.ready else 503)
+
+    @web.get("/metrics", tags=["operation"], response_class=PlainTextResponse)
+    def metrics() -> Response:
+        """Prometheus' text format."""
+        return Response(service.metrics.exposition(), media_type=METRICS_TYPE)
+
+    for route in ROUTES:
+        _document(web, route)
+
+    @web.exception_handler(ServiceError)
+    async def service_error(request: Request, error: ServiceError) -> Response:
+        return _problem_response(request, error)
+
+    @web.exception_handler(HTTPException)
+    async def http_error(request: Request, error: HTTPException) -> Response:
+        told = ServiceError(f"{request.method} {request.url.path}: {error.detail}")
+        told.status, told.type, told.title = error.status_code, f"http-{error.status_code}", str(error.detail)
+        return _problem_response(request, told, error.headers)
+
+    return web
+
+
+def _document(web: FastAPI, route: Route) -> None:
+    """
+    Enter a hot route in FastAPI's routes, for OpenAPI and for the 405 of other methods.
+
+    A POST never comes here: the hot route in front has answered it.
+    """
+
+    async def endpoint(body: Any) -> None:
+        raise AssertionError(f"{route.path} is answered in front of FastAPI. This is a bug.")
+
+    endpoint.__annotations__ = {"body": route.request, "return": None}
+    errors = sorted({error.status for error in ServiceError.__subclasses__()} - {499})
+    web.add_api_route(
+        route.path,
+        endpoint,
+        methods=["POST"],
+        response_model=route.reply,
+        response_model_exclude_unset=True,
+        name=route.op,
+        operation_id=route.op,
+        tags=["operations"],
+        summary=(route.run.__doc__ or "").strip(),
+        description=(route.reply.__doc__ or "").strip(),
+        responses={status: {"model": Problem, "content": {"application/problem+json": {}}} for status in errors},
+    )
+
+
+def _problem_response(request: Request, error: ServiceError, headers: Any = None) -> Response:
+    return Response(
+        problem(error, request.state.request_id), error.status, headers, media_type="application/problem+json"
+    )
