@@ -58,7 +58,7 @@ class Waiting(NamedTuple):
 class _Call(Generic[Key]):
     """One caller's rows, and the future that its answer goes to."""
 
-    __slots__ = ("answer", "arrived", "deadline", "inputs", "key", "parts", "rows", "since", "taken", "timer", "weight")
+    __slots__ = ("answer", "arrived", "deadline", "inputs", "key", "parts", "rows", "since", "taken", "weight")
 
     def __init__(
         self, key: Key, inputs: Rows, *, weight: int, now: float, deadline: float, answer: asyncio.Future[Rows]
@@ -72,16 +72,13 @@ class _Call(Generic[Key]):
         self.taken = 0  # rows that have left the queue
         self.parts: list[Rows] = []
         self.deadline = deadline  # in the loop's time
-        self.timer: asyncio.TimerHandle | None = None
+        timer = answer.get_loop().call_at(deadline, self.expire)
+        answer.add_done_callback(lambda _: timer.cancel())
 
     def expire(self) -> None:
         if not self.answer.done():
             waited = self.deadline - self.arrived
             self.answer.set_exception(DeadlineExceeded(f"no answer within {waited:.3f} s", limit=waited))
-
-    def settled(self, _: object) -> None:
-        if self.timer is not None:
-            self.timer.cancel()
 
 
 class _Chunk(NamedTuple, Generic[Key]):
@@ -156,8 +153,6 @@ class Batcher(Generic[Key]):
         self.admit(rows * weight)
         now = self._loop.time()
         call = _Call(key, inputs, weight=weight, now=now, deadline=deadline, answer=self._loop.create_future())
-        call.timer = self._loop.call_at(deadline, call.expire)
-        call.answer.add_done_callback(call.settled)
         self._queues.setdefault(key, deque()).append(call)
         self._queued += rows * weight
         if self._queued >= self._max_batch_rows:
