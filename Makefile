@@ -21,10 +21,12 @@ fix: .venv/.dev  ## format, and mend what ruff can
 	$(BIN)/ruff check --fix .
 
 example-bundle: .venv/.dev  ## train the shipped example again: scikit-learn's digits, Gaussian
-	rm -rf deploy/models/digits/1
-	$(BIN)/vae-train fit --data sklearn:digits --likelihood gaussian --output deploy/models/digits \
+	rm -rf build/example
+	$(BIN)/vae-train fit --data sklearn:digits --likelihood gaussian --output build/example/digits \
 		--hidden 128 --batch-size 64 --epochs 600 --patience 60 --seed 0 --threads 1 \
-		--checkpoint build/digits/checkpoint.npz --log build/digits/fit.jsonl
+		--checkpoint build/example/checkpoint.npz --log build/example/fit.jsonl
+	rm -rf deploy/models/digits/1
+	mv build/example/digits/1 deploy/models/digits/1
 
 bench-bundle: .venv/.dev  ## the bundle of the server benchmarks: MLP 784-400-400-32, untrained
 	$(BIN)/python -m training.bench_bundle --output build/bench

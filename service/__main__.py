@@ -37,6 +37,7 @@ class Server(uvicorn.Server):
                 app,
                 host=settings.host,
                 port=settings.port,
+                lifespan="on",
                 log_config=None,
                 access_log=False,
                 server_header=False,

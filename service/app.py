@@ -131,6 +131,10 @@ class App:
         except StartError as error:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
+        except Exception as error:
+            log.critical("the service cannot start", exc_info=error)
+            await send({"type": "lifespan.startup.failed", "message": f"{type(error).__name__}: {error}"})
+            return
         await send({"type": "lifespan.startup.complete"})
         await receive()
         if self.served is not None:

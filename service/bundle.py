@@ -241,5 +241,11 @@ def _check_calibration(path: Path, manifest: Manifest, arrays: Arrays) -> None:
         ranks = arrays.get(f"{entry.features_key}/ranks")
         if grid is None:
             continue
-        if ranks is None or grid.shape != (len(ranks), manifest.inputs.features) or (np.diff(grid, axis=0) < 0).any():
+        if (
+            ranks is None
+            or grid.dtype != np.float32
+            or ranks.dtype != np.int64
+            or grid.shape != (len(ranks), manifest.inputs.features)
+            or (np.diff(grid, axis=0) < 0).any()
+        ):
             raise BundleError(path, CALIBRATION, f"{entry.features_key}: not ascending columns with their ranks")

@@ -102,7 +102,10 @@ class Engine:
         features = bundle.manifest.inputs.features
         for name, graph in bundle.manifest.graphs.items():
             golden = bundle.golden[name]
-            got = self.run(name, {tensor.name: golden[tensor.name] for tensor in graph.inputs})
+            try:
+                got = self.run(name, {tensor.name: golden[tensor.name] for tensor in graph.inputs})
+            except Exception as error:  # onnxruntime raises classes of its own, none of which is documented
+                raise EngineError(f"self-check: {graph.file} cannot run the inputs of golden.npz: {error}") from error
             for tensor in graph.outputs:
                 off = deviation(got[tensor.name], golden[tensor.name], features, by_column=True)
                 if off > 1:

@@ -42,6 +42,7 @@ Send = Callable[[Message], Awaitable[None]]
 HeaderList = list[tuple[bytes, bytes]]
 
 WATCH_AFTER_S = 0.05  # only requests that wait this long are watched for their client's leaving: a watcher is a task
+_MILLISECONDS = re.compile(rb"[1-9][0-9]{0,8}")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -148,9 +149,11 @@ class Headers:
         """Seconds that this request may take: X-Request-Timeout-Ms, or *most*, whichever is less."""
         if not self._timeout_ms:
             return most
-        if not self._timeout_ms.isdigit() or int(self._timeout_ms) == 0:
+        if not _MILLISECONDS.fullmatch(self._timeout_ms):
             given = self._timeout_ms.decode("latin-1")
-            raise InvalidInput(f"X-Request-Timeout-Ms must be a positive whole number; given: {given!r}")
+            raise InvalidInput(
+                f"X-Request-Timeout-Ms must be a whole number from 1 to 999999999; given: {given[:40]!r}"
+            )
         return min(most, int(self._timeout_ms) / 1000)
 
     def check_json(self, max_body_bytes: int) -> None:

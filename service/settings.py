@@ -29,22 +29,31 @@ class Settings(BaseSettings):
         "auto",
         description="what runs the model; cuda and tensorrt refuse to start on less, auto falls back and says so",
     )
-    threads: int = Field(0, ge=0, description="onnxruntime's CPU threads; 0: the CPUs of this process and its cgroup")
-    max_batch_rows: int = Field(256, ge=1, description="rows in one run of the model; a scored row counts once a draw")
+    threads: int = Field(
+        0, ge=0, le=256, description="onnxruntime's CPU threads; 0: the CPUs of this process and its cgroup"
+    )
+    max_batch_rows: int = Field(
+        256, ge=1, le=2**20, description="rows in one run of the model; a scored row counts once a draw"
+    )
     max_batch_delay_ms: float = Field(
         0.0, ge=0, le=1000, description="milliseconds that the oldest call waits for others to join; 0: none"
     )
     max_queue_rows: int = Field(
-        65536, ge=1, description="rows that may wait, a scored row counting once a draw; more is answered 429"
+        262144, ge=1, description="rows that may wait, a scored row counting once a draw; more is answered 429"
     )
     max_request_rows: int = Field(1024, ge=1, description="rows in one request; more is answered 413")
     max_body_bytes: int = Field(32 * 2**20, ge=1024, description="bytes in one request body; more is answered 413")
     request_timeout_s: float = Field(
-        30.0, gt=0, description="seconds from the request's headers to its answer, else 408 or 504"
+        30.0, gt=0, le=86400, description="seconds from the request's headers to its answer, else 408 or 504"
     )
     keep_alive_s: int = Field(75, ge=1, description="seconds that an idle connection is kept; longer than a proxy's")
     drain_delay_s: float = Field(
-        0.5, ge=0, description="seconds after SIGTERM in which /health/ready says 503 and requests are still answered"
+        0.5,
+        ge=0,
+        le=3600,
+        description="seconds after SIGTERM in which /health/ready says 503 and requests are still answered",
     )
-    drain_timeout_s: float = Field(30.0, gt=0, description="seconds that requests in flight get to finish after that")
+    drain_timeout_s: float = Field(
+        30.0, gt=0, le=3600, description="seconds that requests in flight get to finish after that"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severity that is logged")

@@ -23,6 +23,12 @@ METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 COLD_ROUTES = ("/v1/model", "/health/live", "/health/ready", "/metrics", "/docs", "/openapi.json")
 
 
+_PROBLEM: dict[str, Any] = {
+    "description": "A problem document (RFC 9457)",
+    "content": {"application/problem+json": {"schema": Problem.model_json_schema()}},
+}
+
+
 class Service(Protocol):
     """What the routes here tell of."""
 
@@ -40,12 +46,13 @@ class Service(Protocol):
 def make_web(service: Service) -> FastAPI:
     """The FastAPI application behind the hot routes of *service*."""
     web = FastAPI(
+        redirect_slashes=False,
         title="vae-serve",
         version=version("vae-serve"),
         description="Serves one variational autoencoder: encode, decode, sample, interpolate, reconstruct, score.",
     )
 
-    @web.get("/v1/model", tags=["model"], responses={503: {"model": Problem}})
+    @web.get("/v1/model", tags=["model"], responses={503: _PROBLEM})
     def model() -> dict[str, Any]:
         """What is served: the bundle's manifest, the execution provider, the limits of a request."""
         return service.model()
@@ -107,7 +114,7 @@ def _document(web: FastAPI, route: Route) -> None:
         tags=["operations"],
         summary=(route.run.__doc__ or "").strip(),
         description=(route.reply.__doc__ or "").strip(),
-        responses={status: {"model": Problem, "content": {"application/problem+json": {}}} for status in errors},
+        responses=dict.fromkeys(errors, _PROBLEM),
     )
 
 

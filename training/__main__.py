@@ -116,6 +116,8 @@ def _count(text: str) -> int:
 
 
 def _seed(text: str) -> int:
+    if int(text) >= 2**63:
+        raise argparse.ArgumentTypeError(f"{text} is too large: at most 2**63 - 1")
     return int(_at_least(0, int(text)))
 
 

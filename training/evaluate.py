@@ -59,7 +59,8 @@ def bounds(
     latent_dim = engine.run("encoder", {"x": np.ascontiguousarray(x[:1], inputs.dtype)})["mu"].shape[1]
     at_once = min(draws, at_once)
     log_px_z, kl, log_px = [], [], []
-    for rows in chunks(x, inputs, max(1, _CHUNK_VALUES // (at_once * inputs.features))):
+    # rows of a chunk share their draws: were all rows in one, the error of the draws would not average out
+    for rows in chunks(x, inputs, max(1, min(8, _CHUNK_VALUES // (at_once * inputs.features)))):
         total, most, log_sum = np.zeros(len(rows)), np.full(len(rows), -np.inf), np.zeros(len(rows))
         for start in range(0, draws, at_once):
             eps = generator.standard_normal((min(at_once, draws - start), latent_dim), np.float32)

@@ -96,6 +96,9 @@ def held_out(dataset: Dataset, manifest: Manifest) -> tuple[Array, Array | None,
     Raises DataError where it is not of the bundle's kind.
     """
     dealing = Dealing.of(manifest.training)
+    recalibrated = manifest.training.get("recalibrated")
+    if isinstance(recalibrated, dict) and recalibrated.get("data_hash") == dataset.hash:
+        raise DataError(f"{dataset.source}: the bundle was calibrated on these rows; nothing can be measured on them")
     if dataset.hash == manifest.data.hash:
         parts = deal(dataset, dealing)
         return parts.test, parts.anomalies, "the test rows of the split that the bundle was fitted with"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import sys
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from service.bundle import Bundle
+from service.calibration import rows_needed
 from training import output, table
 from training.errors import TrainingError
 
@@ -21,11 +23,24 @@ def say(options: Namespace, *lines: str) -> None:
         print(*lines, sep="\n")
 
 
+def warn(line: str) -> None:
+    """Tell on stderr, also with --quiet."""
+    print(f"vae-train: warning: {line}", file=sys.stderr)
+
+
 def write_bundle(options: Namespace, model_dir: Path, bundle: Bundle) -> None:
     """Write *bundle* below *model_dir*; say what it is worth, and where it is."""
     path = output.write(model_dir, bundle)
     evaluation: Mapping[str, Any] = bundle.manifest.evaluation
     say(options, *(table.lines(evaluation) if evaluation else ()), f"wrote {path}")
+    scoring, calibrated = bundle.manifest.scoring, bundle.manifest.calibrated
+    if not calibrated:
+        warn("no calibration rows: this bundle has no anomaly-score")
+    elif calibrated[0].rows < (needed := rows_needed(scoring.alpha)):
+        warn(
+            f"{calibrated[0].rows} calibration rows are too few for alpha {scoring.alpha}, the default, which needs "
+            f"{needed}: requests must name a larger alpha, or is_anomaly is null; more calibration rows help"
+        )
 
 
 def model_name(output: Path) -> str:
