@@ -281,7 +281,8 @@ def test_what_is_wrong_is_told_with_the_limit_and_the_value(
         ({"Content-Type": "text/csv"}, b"1,2,3", 415, "'text/csv'"),
         ({"Content-Type": "application/json; charset=latin-1"}, b"{}", 415, "UTF-8"),
         ({"Content-Encoding": "gzip"}, b"{}", 415, "uncompressed"),
-        ({"X-Request-Timeout-Ms": "soon"}, b"{}", 422, "X-Request-Timeout-Ms must be a positive whole number"),
+        ({"X-Request-Timeout-Ms": "soon"}, b"{}", 422, "X-Request-Timeout-Ms must be a whole number from 1"),
+        ({"X-Request-Timeout-Ms": "9" * 5000}, b"{}", 422, "X-Request-Timeout-Ms must be a whole number from 1"),
     ],
 )
 def test_what_is_not_json_is_refused(
@@ -322,7 +323,12 @@ def test_a_request_id_is_kept_or_given(table_server: Server) -> None:
 
 def test_wrong_methods_and_paths_are_problems_too(table_server: Server) -> None:
     """One shape of error for all of /v1."""
-    for method, path, status in (("GET", "/v1/encode", 405), ("DELETE", "/v1/model", 405), ("POST", "/v1/nope", 404)):
+    for method, path, status in (
+        ("GET", "/v1/encode", 405),
+        ("DELETE", "/v1/model", 405),
+        ("POST", "/v1/nope", 404),
+        ("POST", "/v1/encode/", 404),
+    ):
         reply = table_server.client.request(method, path)
         assert (reply.status_code, reply.headers["content-type"]) == (status, "application/problem+json")
     assert table_server.client.get("/v1/encode").headers["allow"] == "POST"
@@ -351,6 +357,9 @@ def test_openapi_documents_the_hot_routes_in_full(table_server: Server) -> None:
         ok = operation["responses"]["200"]["content"]["application/json"]["schema"]["$ref"]
         assert ok.endswith(route.reply.__name__)
         assert {"400", "413", "415", "422", "429", "500", "503", "504"} <= set(operation["responses"])
+        problem = operation["responses"]["422"]["content"]
+        assert list(problem) == ["application/problem+json"]
+        assert "detail" in problem["application/problem+json"]["schema"]["properties"]
     alpha = document["components"]["schemas"]["AnomalyScoreRequest"]["properties"]["alpha"]
     assert "false-alarm rate" in alpha["description"]
 

@@ -20,7 +20,7 @@ import pytest
 from service.__main__ import read_settings
 from service.app import create_app
 from service.settings import Settings
-from tests.bundles import edit_manifest, table_rows
+from tests.bundles import edit_manifest, reseal, table_rows
 from tests.server import Server
 
 
@@ -47,6 +47,18 @@ def test_a_bundle_that_must_not_be_served_stops_the_start_with_one_line(own_bund
     assert "Traceback" not in ended.stderr
 
 
+def test_golden_vectors_that_cannot_be_run_stop_the_start(own_bundle: Path) -> None:
+    """Whatever is wrong with a bundle, the port does not open."""
+    golden = dict(np.load(own_bundle / "golden.npz"))
+    golden["encoder/x"] = golden["encoder/x"][:, :1]
+    np.savez(own_bundle / "golden.npz", **golden)
+    reseal(own_bundle)
+    ended = start(f"--bundle={own_bundle}", "--port=0")
+    assert ended.returncode not in (0, -15)
+    assert "self-check: encoder.onnx cannot run the inputs of golden.npz" in ended.stderr
+    assert "running on" not in ended.stderr
+
+
 def test_a_device_that_is_not_there_stops_the_start(table_bundle: Path) -> None:
     """With VAE_DEVICE=cuda there is no silent CPU."""
     ended = start(f"--bundle={table_bundle}", "--port=0", "--device=cuda")
@@ -56,7 +68,12 @@ def test_a_device_that_is_not_there_stops_the_start(table_bundle: Path) -> None:
 
 @pytest.mark.parametrize(
     ("flags", "told"),
-    [(["--port=http"], "port: Input should be a valid integer"), (["--nope=1"], "unrecognized arguments: --nope")],
+    [
+        (["--threads=100000"], "threads: Input should be less than or equal to 256"),
+        (["--drain-timeout-s=inf"], "drain_timeout_s: Input should be less than or equal to 3600"),
+        (["--port=http"], "port: Input should be a valid integer"),
+        (["--nope=1"], "unrecognized arguments: --nope"),
+    ],
 )
 def test_a_wrong_setting_is_named(flags: list[str], told: str) -> None:
     """On one line, with exit status 2."""
