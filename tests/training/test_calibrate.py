@@ -65,6 +65,13 @@ def test_recalibration_replaces_the_thresholds_and_keeps_the_model(fitted: Fitte
             assert new.thresholds[0].threshold > old.thresholds[0].threshold
 
 
+def test_the_error_of_the_draws_is_in_the_standard_error(fitted: Fitted, engine: Engine) -> None:
+    """Equal rows do not all share their draws: the error of these would be in the mean, and not beside it."""
+    rows = np.repeat(fitted.test[:1], 32, axis=0)
+    found: dict[str, Any] = bounds(engine, fitted.vae.inputs, rows, 1)
+    assert found["elbo"]["standard_error"] > 0
+
+
 def test_the_bound_does_not_depend_on_the_chunks(fitted: Fitted, engine: Engine) -> None:
     """One draw at a time, or all 300 at once: the same bound, above the ELBO, whose parts add up."""
     one: dict[str, Any] = bounds(engine, fitted.vae.inputs, fitted.test, 300, at_once=1)

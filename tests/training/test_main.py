@@ -30,7 +30,9 @@ def test_the_whole_way_from_a_csv(tmp_path: Path, capsys: pytest.CaptureFixture[
     """fit, evaluate, calibrate, export: each leaves what it says, and the service's engine takes every bundle."""
     data, model = write_csv(tmp_path / "rows.csv", 300, 0), tmp_path / "models" / "pumps"
     assert main(["fit", "--data", str(data), "--output", str(model), *QUICK]) == 0
-    assert f"wrote {model / '1'}" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert f"wrote {model / '1'}" in said.out
+    assert "warning: 45 calibration rows are too few for alpha 0.01, the default, which needs 99" in said.err
     first = open_bundle(model)
     assert first.manifest.name == "pumps"
     assert first.manifest.inputs.names == tuple(NAMES.split(","))
@@ -48,6 +50,9 @@ def test_the_whole_way_from_a_csv(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert main(["calibrate", "--bundle", str(model), "--data", str(normals), "--threads", "1"]) == 0
     second = open_bundle(model)
     assert (second.manifest.version, second.manifest.calibrated[0].rows) == (2, 120)
+    capsys.readouterr()
+    assert main(["evaluate", "--bundle", str(model), "--data", str(normals), "--threads", "1"]) == 2
+    assert "the bundle was calibrated on these rows; nothing can be measured on them" in capsys.readouterr().err
 
     saved = str(model / "checkpoint-1.npz")
     assert main(["export", "--checkpoint", saved, "--output", str(model), "--data", str(data), *QUICK[-4:]]) == 0
