@@ -3,6 +3,7 @@ What can go wrong, and what the client is told.
 
 ServiceError                  a request that cannot be answered; each class owns its HTTP status
 ├── MalformedBody      400    the body is not what its Content-Type says (not JSON, not an object)
+├── NotAcceptable      406    no type that the client accepts is written here
 ├── TooLarge           413    body or rows over the limit; told before the body is read whole
 ├── UnsupportedMedia   415    unknown Content-Type or Content-Encoding
 ├── InvalidInput       422    wrong shape, type, range, NaN or infinity: the client must change the request
@@ -11,6 +12,7 @@ ServiceError                  a request that cannot be answered; each class owns
 ├── Overloaded         429    the queue is full; Retry-After says when to try again
 ├── ClientGone         499    the caller hung up before the answer; nobody reads this
 ├── InferenceFailed    500    our fault; details go to the log under the request id, none to the client
+├── HeadersTooLarge    431    more header bytes than one request may have
 ├── NotReady           503    starting, or draining after SIGTERM
 └── DeadlineExceeded   504    no answer within the request timeout
 
@@ -48,6 +50,22 @@ class MalformedBody(ServiceError):
     status = 400
     type = "malformed-body"
     title = "The body cannot be read"
+
+
+class NotAcceptable(ServiceError):
+    """None of the types in Accept can be written."""
+
+    status = 406
+    type = "not-acceptable"
+    title = "No acceptable type"
+
+
+class HeadersTooLarge(ServiceError):
+    """More header bytes than one request may have."""
+
+    status = 431
+    type = "headers-too-large"
+    title = "The headers are too large"
 
 
 class TooLarge(ServiceError):

@@ -21,9 +21,11 @@ import orjson
 
 from service.errors import (
     ClientGone,
+    HeadersTooLarge,
     InferenceFailed,
     InvalidInput,
     NonFinite,
+    NotAcceptable,
     Overloaded,
     ServiceError,
     SlowBody,
@@ -41,6 +43,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 HeaderList = list[tuple[bytes, bytes]]
 
+MAX_HEADER_BYTES = 65536
 WATCH_AFTER_S = 0.05  # only requests that wait this long are watched for their client's leaving: a watcher is a task
 _MILLISECONDS = re.compile(rb"[1-9][0-9]{0,8}")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
@@ -129,15 +132,19 @@ class Exchange:
 class Headers:
     """The request headers that matter here."""
 
-    __slots__ = ("_content_type", "_encoding", "_length", "_timeout_ms", "request_id")
+    __slots__ = ("_accept", "_bytes", "_content_type", "_encoding", "_length", "_timeout_ms", "request_id")
 
     def __init__(self, scope: Scope) -> None:
-        self._content_type = self._encoding = self._length = self._timeout_ms = self.request_id = b""
+        self._accept = self._content_type = self._encoding = self._length = self._timeout_ms = self.request_id = b""
+        self._bytes = 0
         for name, value in scope["headers"]:
+            self._bytes += len(name) + len(value)
             if name == b"content-type":
                 self._content_type = value
             elif name == b"content-length":
                 self._length = value
+            elif name == b"accept":
+                self._accept = value
             elif name == b"content-encoding":
                 self._encoding = value
             elif name == b"x-request-timeout-ms":
@@ -157,7 +164,21 @@ class Headers:
         return min(most, int(self._timeout_ms) / 1000)
 
     def check_json(self, max_body_bytes: int) -> None:
-        """Raise UnsupportedMedia for anything but JSON in UTF-8, TooLarge for a body announced too large."""
+        """
+        Raise for a request that cannot be answered whatever its body holds.
+
+        HeadersTooLarge; NotAcceptable where JSON is not accepted; UnsupportedMedia for anything but JSON in UTF-8;
+        TooLarge for a body announced too large.
+        """
+        if self._bytes > MAX_HEADER_BYTES:
+            raise HeadersTooLarge(
+                f"the headers have {self._bytes} bytes; the limit is {MAX_HEADER_BYTES}",
+                limit=MAX_HEADER_BYTES,
+                value=self._bytes,
+            )
+        if self._accept not in (b"", b"*/*", b"application/json") and not _accepts_json(self._accept):
+            given = self._accept.decode("latin-1")
+            raise NotAcceptable(f"replies are application/json; the Accept is {given!r}", value=given)
         if self._content_type not in (b"application/json", b""):
             media, *parameters = self._content_type.decode("latin-1").lower().split(";")
             charsets = [p.split("=", 1)[1].strip(' "') for p in parameters if p.strip().startswith("charset=")]
@@ -233,6 +254,15 @@ async def read_body(receive: Receive, max_body_bytes: int) -> bytes:
             raise _body_too_large(max_body_bytes, size)
         more = message.get("more_body", False)
     return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _accepts_json(accept: bytes) -> bool:
+    """Whether an Accept header admits application/json (RFC 9110, 12.5.1: a quality of 0 is a refusal)."""
+    quality = {}
+    for part in accept.decode("latin-1").lower().split(","):
+        media, *parameters = (word.strip() for word in part.split(";"))
+        quality[media] = not any(re.fullmatch(r"q=0(\.0*)?", parameter) for parameter in parameters)
+    return next((quality[m] for m in ("application/json", "application/*", "*/*") if m in quality), False)
 
 
 def problem(error: ServiceError, request_id: str) -> bytes:

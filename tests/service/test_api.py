@@ -281,6 +281,9 @@ def test_what_is_wrong_is_told_with_the_limit_and_the_value(
         ({"Content-Type": "text/csv"}, b"1,2,3", 415, "'text/csv'"),
         ({"Content-Type": "application/json; charset=latin-1"}, b"{}", 415, "UTF-8"),
         ({"Content-Encoding": "gzip"}, b"{}", 415, "uncompressed"),
+        ({"Accept": "text/html, application/json;q=0"}, b"{}", 406, "replies are application/json"),
+        ({"Accept": "image/png"}, b"{}", 406, "'image/png'"),
+        ({"X-Long": "x" * 66000}, b"{}", 431, "the limit is 65536"),
         ({"X-Request-Timeout-Ms": "soon"}, b"{}", 422, "X-Request-Timeout-Ms must be a whole number from 1"),
         ({"X-Request-Timeout-Ms": "9" * 5000}, b"{}", 422, "X-Request-Timeout-Ms must be a whole number from 1"),
     ],
@@ -300,6 +303,13 @@ def test_a_content_type_with_parameters_or_none_is_json(table_server: Server) ->
     body = json.dumps({"inputs": table_rows(1).tolist()}).encode()
     for headers in ({"Content-Type": "Application/JSON; charset=UTF-8"}, {}):
         assert table_server.client.post("/v1/encode", content=body, headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("accept", ["*/*", "application/*", "text/html;q=0.9, */*;q=0.1", "application/json; q=1.0"])
+def test_an_accept_that_admits_json_gets_json(table_server: Server, accept: str) -> None:
+    """By name or by wildcard."""
+    headers = {"Accept": accept}
+    assert table_server.client.post("/v1/sample", json={}, headers=headers).status_code == 200
 
 
 def test_a_body_over_the_limit_is_refused_before_it_is_read(table_bundle: Path) -> None:
