@@ -211,6 +211,7 @@ class Batcher(Generic[Key]):
     def _form(self) -> bool:
         """Take the next batch off the queues; False when nothing alive waits."""
         now = self._loop.time()
+        self._batch = []  # an idle server holds on to nobody's rows
         while self._queues:
             key = min(self._queues, key=lambda key: self._queues[key][0].since)
             queue = self._queues[key]

@@ -39,11 +39,16 @@ _FIRST = {"cpu": _CPU, "cuda": _CUDA, "tensorrt": _TENSORRT}
 
 @dataclass(frozen=True)
 class Placement:
-    """Where the sessions run: the device asked for, the provider that came of it, and its CPU threads."""
+    """
+    Where the sessions run: the device asked for, the provider that came of it, and its CPU threads.
+
+    *fell_back*: auto was asked for, this build has a GPU provider, and the CPU runs the sessions all the same.
+    """
 
     requested: Device
     actual: str
     threads: int
+    fell_back: bool = False
 
     @property
     def device(self) -> str:
@@ -54,13 +59,6 @@ class Placement:
     def on_gpu(self) -> bool:
         """Whether rows are best padded to few sizes."""
         return self.actual != _CPU
-
-    @property
-    def fell_back(self) -> bool:
-        """Asked for auto, saw a GPU provider in this build, and runs on the CPU all the same."""
-        return (
-            self.requested == "auto" and self.actual == _CPU and _CUDA in load_onnxruntime().get_available_providers()
-        )
 
 
 def open_sessions(graphs: Mapping[str, bytes], device: Device, threads: int) -> tuple[Placement, dict[str, Any]]:
@@ -90,7 +88,7 @@ def open_sessions(graphs: Mapping[str, bytes], device: Device, threads: int) -> 
             f"{_FIRST[wanted]} did not load (no card, no driver, or CUDA and cuDNN of another version). "
             "Set VAE_DEVICE=cpu, or auto, to run on the CPU on purpose."
         )
-    placement = Placement(device, provider, threads)
+    placement = Placement(device, provider, threads, fell_back=wanted != "cpu" and provider == _CPU)
     if placement.fell_back:
         log.warning("no usable GPU: VAE_DEVICE=auto runs on the CPU, though this onnxruntime was built with CUDA")
     return placement, sessions

@@ -1,8 +1,8 @@
 """
 The operations on arrays: encode, decode, sample, interpolate, reconstruct, anomaly-score.
 
-Noise, temperature, paths. Values were checked before they come here; what this
-bundle cannot do is refused here, by name. Knows no HTTP and no wire format.
+Values were checked before they come here; what this bundle cannot do is refused here, by name. Knows no HTTP and no
+wire format.
 """
 
 from __future__ import annotations
@@ -149,10 +149,6 @@ class VAE:
             able = ", ".join(self.bundle.manifest.capabilities.operations)
             raise Unsupported(f"this bundle has no operation {op}; it has: {able}")
         self._batcher.admit(1)
-
-    def padding(self, rows: int) -> int:
-        """Rows of padding that a batch of *rows* is run with."""
-        return self._engine.padding(rows)
 
     async def close(self, timeout_s: float) -> None:
         """Finish what waits for at most *timeout_s*, and fail the rest."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -433,5 +435,24 @@ def test_every_call_gets_exactly_its_own_rows_or_a_named_error(
         await bench.batcher.close(10)
         assert bench.batcher.waiting() == {}
         assert all(future.done() for _, _, future in submitted)
+
+    run(test)
+
+
+def test_an_idle_batcher_holds_on_to_nobodys_rows() -> None:
+    """What a caller sent and got is free once the answer is out, however long the next caller takes to come."""
+
+    async def test() -> None:
+        bench = Bench(Doubler())
+        rows = np.ones(3)
+        kept = weakref.ref(rows)
+        deadline = asyncio.get_running_loop().time() + 10
+        await bench.batcher.submit("k", {"x": rows}, deadline)
+        del rows
+        for _ in range(10):
+            await asyncio.sleep(0.01)
+            gc.collect()
+        assert kept() is None
+        await bench.batcher.close(1)
 
     run(test)
