@@ -4,6 +4,7 @@ What can go wrong, and what the client is told.
 ServiceError                  a request that cannot be answered; each class owns its HTTP status
 ├── MalformedBody      400    the body is not what its Content-Type says (not JSON, not an object)
 ├── NotAcceptable      406    no type that the client accepts is written here
+├── LengthRequired     411    a POST that announces no body
 ├── TooLarge           413    body or rows over the limit; told before the body is read whole
 ├── UnsupportedMedia   415    unknown Content-Type or Content-Encoding
 ├── InvalidInput       422    wrong shape, type, range, NaN or infinity: the client must change the request
@@ -66,6 +67,14 @@ class HeadersTooLarge(ServiceError):
     status = 431
     type = "headers-too-large"
     title = "The headers are too large"
+
+
+class LengthRequired(ServiceError):
+    """A POST with neither Content-Length nor Transfer-Encoding."""
+
+    status = 411
+    type = "length-required"
+    title = "No body was announced"
 
 
 class TooLarge(ServiceError):

@@ -24,6 +24,7 @@ from service.errors import (
     HeadersTooLarge,
     InferenceFailed,
     InvalidInput,
+    LengthRequired,
     NonFinite,
     NotAcceptable,
     Overloaded,
@@ -84,7 +85,7 @@ class Exchange:
         request_id = headers.request_id or self.new_id()
         self.in_flight += 1
         self._metrics.progress(route, 1)
-        status = 500
+        status, body = 500, None
         try:
             try:
                 deadline = asyncio.get_running_loop().time() + headers.timeout_s(self._request_timeout_s)
@@ -102,7 +103,7 @@ class Exchange:
                 log.exception("request %s to %s failed", request_id.decode(), route)
                 status, reply_headers, reply = self._refusal(InferenceFailed("internal error"), request_id)
             reply_headers += [(b"content-length", b"%d" % len(reply)), (b"x-request-id", request_id)]
-            if self.draining:
+            if self.draining or (body is None and status in {408, 413}):  # the rest of the body is not worth reading
                 reply_headers.append((b"connection", b"close"))
             await send({"type": "http.response.start", "status": status, "headers": reply_headers})
             await send({"type": "http.response.body", "body": reply})
@@ -124,19 +125,26 @@ class Exchange:
         headers = [(b"content-type", b"application/problem+json")]
         if isinstance(error, Overloaded):
             headers.append((b"retry-after", b"%d" % error.retry_after_s))
-        if isinstance(error, (TooLarge, SlowBody)):
-            headers.append((b"connection", b"close"))  # the rest of the body is not worth reading
         return error.status, headers, problem(error, request_id.decode())
 
 
 class Headers:
     """The request headers that matter here."""
 
-    __slots__ = ("_accept", "_bytes", "_content_type", "_encoding", "_length", "_timeout_ms", "request_id")
+    __slots__ = (
+        "_accept",
+        "_bytes",
+        "_chunked",
+        "_content_type",
+        "_encoding",
+        "_length",
+        "_timeout_ms",
+        "request_id",
+    )
 
     def __init__(self, scope: Scope) -> None:
         self._accept = self._content_type = self._encoding = self._length = self._timeout_ms = self.request_id = b""
-        self._bytes = 0
+        self._bytes, self._chunked = 0, False
         for name, value in scope["headers"]:
             self._bytes += len(name) + len(value)
             if name == b"content-type":
@@ -144,7 +152,9 @@ class Headers:
             elif name == b"content-length":
                 self._length = value
             elif name == b"accept":
-                self._accept = value
+                self._accept = b"%b,%b" % (self._accept, value) if self._accept else value
+            elif name == b"transfer-encoding":
+                self._chunked = True
             elif name == b"content-encoding":
                 self._encoding = value
             elif name == b"x-request-timeout-ms":
@@ -167,8 +177,8 @@ class Headers:
         """
         Raise for a request that cannot be answered whatever its body holds.
 
-        HeadersTooLarge; NotAcceptable where JSON is not accepted; UnsupportedMedia for anything but JSON in UTF-8;
-        TooLarge for a body announced too large.
+        HeadersTooLarge; LengthRequired for a body that was not announced; NotAcceptable where JSON is not accepted;
+        UnsupportedMedia for anything but JSON in UTF-8; TooLarge for a body announced too large.
         """
         if self._bytes > MAX_HEADER_BYTES:
             raise HeadersTooLarge(
@@ -176,6 +186,8 @@ class Headers:
                 limit=MAX_HEADER_BYTES,
                 value=self._bytes,
             )
+        if not self._length and not self._chunked:
+            raise LengthRequired("send a body, with Content-Length or Transfer-Encoding: chunked")
         if self._accept not in (b"", b"*/*", b"application/json") and not _accepts_json(self._accept):
             given = self._accept.decode("latin-1")
             raise NotAcceptable(f"replies are application/json; the Accept is {given!r}", value=given)

@@ -1,0 +1,76 @@
+"""What FastAPI answers: documentation, the report, and the errors of routes that do not exist."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+from service.api import ROUTES
+from tests.bundles import reseal
+from tests.server import Server
+
+
+def test_openapi_documents_the_hot_routes_in_full(table_server: Server) -> None:
+    """They are answered in front of FastAPI, and documented by it all the same."""
+    document = table_server.client.get("/openapi.json").json()
+    for route in ROUTES:
+        operation = document["paths"][route.path]["post"]
+        body = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+        assert body.endswith(route.request.__name__)
+        assert operation["operationId"] == route.op
+        ok = operation["responses"]["200"]["content"]["application/json"]["schema"]["$ref"]
+        assert ok.endswith(route.reply.__name__)
+        assert {"400", "413", "415", "422", "429", "500", "503", "504"} <= set(operation["responses"])
+        problem = operation["responses"]["422"]["content"]
+        assert list(problem) == ["application/problem+json"]
+        assert "detail" in problem["application/problem+json"]["schema"]["properties"]
+    alpha = document["components"]["schemas"]["AnomalyScoreRequest"]["properties"]["alpha"]
+    assert "false-alarm rate" in alpha["description"]
+
+
+def test_wrong_methods_and_paths_are_problems_too(table_server: Server) -> None:
+    """One shape of error for all of /v1."""
+    for method, path, status in (
+        ("GET", "/v1/encode", 405),
+        ("DELETE", "/v1/model", 405),
+        ("POST", "/v1/nope", 404),
+        ("POST", "/v1/encode/", 404),
+    ):
+        reply = table_server.client.request(method, path)
+        assert (reply.status_code, reply.headers["content-type"]) == (status, "application/problem+json")
+    assert table_server.client.get("/v1/encode").headers["allow"] == "POST"
+
+
+def test_the_report_shows_itself_and_can_do_nothing(table_bundle: Path, tmp_path: Path) -> None:
+    """It may come from somebody else: no script, no form, no origin, nothing fetched."""
+    bundle = shutil.copytree(table_bundle, tmp_path / "1")
+    (bundle / "report").mkdir(exist_ok=True)
+    (bundle / "report/report.html").write_text("<!doctype html><title>pumps</title>")
+    reseal(bundle)
+    with Server(bundle) as server:
+        reply = server.client.get("/v1/model/report")
+        assert (reply.status_code, reply.text) == (200, "<!doctype html><title>pumps</title>")
+        assert reply.headers["content-type"] == "text/html; charset=utf-8"
+        assert reply.headers["x-content-type-options"] == "nosniff"
+        policy = reply.headers["content-security-policy"].split("; ")
+        assert {"sandbox", "default-src 'none'", "img-src data:", "form-action 'none'"} <= set(policy)
+        assert "script" not in reply.headers["content-security-policy"]
+
+
+def test_a_bundle_without_a_report_says_so(table_server: Server) -> None:
+    """404, and how to get one."""
+    reply = table_server.client.get("/v1/model/report")
+    assert (reply.status_code, reply.headers["content-type"]) == (404, "application/problem+json")
+    assert "this bundle has no report; vae-train fit writes one" in reply.json()["detail"]
+
+
+def test_the_documentation_needs_no_other_host(table_server: Server) -> None:
+    """Every asset of /docs is served here."""
+    page = table_server.client.get("/docs").text
+    assets = re.findall(r"""(?:src|href)=["']([^"']+)["']""", page)
+    assert len(assets) >= 3
+    for asset in assets:
+        assert asset.startswith("/docs/assets/")
+        assert table_server.client.get(asset).status_code == 200
+    assert "http" not in re.sub(r"http-equiv", "", page)
