@@ -14,7 +14,7 @@ import time
 from typing import Any
 
 from service.api import ROUTES, Route, Served, reply_to
-from service.bundle import open_bundle
+from service.bundle import REPORT, open_bundle
 from service.engine import Engine
 from service.errors import NotReady, StartError
 from service.exchange import Exchange, Headers, Receive, Scope, Send
@@ -90,6 +90,12 @@ class App:
                 "request_timeout_s": self.settings.request_timeout_s,
             },
         }
+
+    def report(self) -> bytes | None:
+        """The bundle's report page, where it has one."""
+        if self.served is None:
+            raise NotReady("no model is ready yet")
+        return self.served.vae.bundle.report.get(REPORT)
 
     def _admit(self, route: Route) -> None:
         if self.served is None:

@@ -29,6 +29,7 @@ from service.errors import BundleError
 from service.manifest import SCHEMA_VERSION, Manifest
 
 SUMS, MANIFEST, EPS, CALIBRATION, GOLDEN = "SHA256SUMS", "manifest.json", "eps.npy", "calibration.npz", "golden.npz"
+REPORT = "report.html"
 _SUMS_LINE = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9_][A-Za-z0-9_.-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.-]*)*)")
 Arrays = dict[str, NDArray[np.generic]]
 

@@ -10,7 +10,8 @@ from importlib.metadata import version
 from typing import Any, Protocol
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from service.api import ROUTES, Route
@@ -20,8 +21,23 @@ from service.messages import Problem
 from service.metrics import Metrics
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-COLD_ROUTES = ("/v1/model", "/health/live", "/health/ready", "/metrics", "/docs", "/openapi.json")
-
+COLD_ROUTES = (
+    "/v1/model",
+    "/v1/model/report",
+    "/health/live",
+    "/health/ready",
+    "/metrics",
+    "/docs",
+    "/openapi.json",
+)
+# the report comes with a bundle, perhaps from somebody else: it may show itself, and do nothing
+REPORT_HEADERS = {
+    "Content-Security-Policy": "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+    "base-uri 'none'; form-action 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
 
 _PROBLEM: dict[str, Any] = {
     "description": "A problem document (RFC 9457)",
@@ -42,10 +58,15 @@ class Service(Protocol):
     def model(self) -> dict[str, Any]:
         """What /v1/model says. Raises NotReady."""
 
+    def report(self) -> bytes | None:
+        """The bundle's report, an HTML page, where it has one. Raises NotReady."""
+
 
 def make_web(service: Service) -> FastAPI:
     """The FastAPI application behind the hot routes of *service*."""
-    web = FastAPI(
+    web = FastAPIOffline(  # the assets of /docs come from a package, not from a CDN
+        redoc_url=None,
+        static_url="/docs/assets",
         redirect_slashes=False,
         title="vae-serve",
         version=version("vae-serve"),
@@ -56,6 +77,19 @@ def make_web(service: Service) -> FastAPI:
     def model() -> dict[str, Any]:
         """What is served: the bundle's manifest, the execution provider, the limits of a request."""
         return service.model()
+
+    @web.get(
+        "/v1/model/report",
+        tags=["model"],
+        response_class=HTMLResponse,
+        responses={404: {**_PROBLEM, "description": "The bundle has no report."}, 503: _PROBLEM},
+    )
+    def report() -> Response:
+        """The page that training made of this model: its fit, reconstructions, latents and scores."""
+        page = service.report()
+        if page is None:
+            raise HTTPException(404, "this bundle has no report; vae-train fit writes one")
+        return HTMLResponse(page, headers=REPORT_HEADERS)
 
     @web.get("/health/live", tags=["operation"])
     def live() -> dict[str, bool]:
