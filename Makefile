@@ -5,8 +5,8 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint const
 
 .PHONY: serve test lint fix example-bundle bench-bundle bench-digits gpu-wheel-check clean
 
-serve: .venv/.serve  ## serve the shipped example on port 8000, on the CPU, without torch
-	$(BIN)/vae-serve --bundle deploy/models/digits
+serve: .venv/.serve  ## serve the shipped example, or VAE_BUNDLE, on port 8000, on the CPU, without torch
+	$(BIN)/vae-serve
 
 test: .venv/.dev  ## run every test
 	$(BIN)/pytest

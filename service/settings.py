@@ -8,9 +8,9 @@ Each is an environment variable VAE_<NAME> and a flag --<name> of `vae-serve`; a
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -56,4 +56,6 @@ class Settings(BaseSettings):
     drain_timeout_s: float = Field(
         30.0, gt=0, le=3600, description="seconds that requests in flight get to finish after that"
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severity that is logged")
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(str.lower)] = Field(
+        "info", description="least severity that is logged"
+    )

@@ -85,8 +85,9 @@ def test_a_flag_wins_over_the_environment_and_both_over_the_default(monkeypatch:
     """Settings are read once, and cannot be changed afterwards."""
     monkeypatch.setenv("VAE_PORT", "9001")
     monkeypatch.setenv("VAE_THREADS", "3")
+    monkeypatch.setenv("VAE_LOG_LEVEL", "WARNING")
     settings = read_settings(["--port", "9002"])
-    assert (settings.port, settings.threads, settings.host) == (9002, 3, "127.0.0.1")
+    assert (settings.port, settings.threads, settings.host, settings.log_level) == (9002, 3, "127.0.0.1", "warning")
     with pytest.raises(ValueError, match="frozen"):
         settings.port = 1  # type: ignore[misc]
 
