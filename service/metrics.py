@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
+    GCCollector,
     Histogram,
     PlatformCollector,
     ProcessCollector,
@@ -27,6 +28,7 @@ from prometheus_client.registry import Collector
 
 from service.batcher import Waiting
 from service.errors import ServiceError
+from service.manifest import Operation
 
 SECONDS = (1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 ROWS = tuple(float(2**i) for i in range(13))
@@ -41,6 +43,7 @@ class Metrics:
         r = CollectorRegistry()
         ProcessCollector(registry=r)
         PlatformCollector(registry=r)
+        GCCollector(registry=r)
         self.registry = r
         self._requests = Counter("vae_http_requests", "Requests answered.", ("route", "method", "code"), registry=r)
         self._request_seconds = _histogram(
@@ -94,8 +97,7 @@ class Metrics:
         """One batch of *rows*, and *padding* rows more, was run in *seconds*."""
         self.stage("compute", op, seconds)
         self._child(self._batch_rows, op).observe(rows)
-        if padding:
-            self._child(self._padding_rows, op).inc(padding)
+        self._child(self._padding_rows, op).inc(padding)  # 0 too: a share of padding needs the series to be there
 
     def scored(self, version: int, p_values: NDArray[np.float64], is_anomaly: NDArray[np.bool_] | None) -> None:
         """Rows were scored by the bundle's *version*."""
@@ -147,7 +149,9 @@ class _Queue(Collector):
     def collect(self) -> list[GaugeMetricFamily]:
         rows = GaugeMetricFamily("vae_queue_rows", "Rows that wait for the model.", labels=["op"])
         age = GaugeMetricFamily("vae_queue_oldest_age_seconds", "How long the oldest call has waited.", labels=["op"])
-        for op, waiting in self._waiting().items():
+        queues = self._waiting()
+        for op in get_args(Operation):  # 0 where nothing waits: a gauge that is only there under load cannot be read
+            waiting = queues.get(op, Waiting(0, 0.0))
             rows.add_metric([op], waiting.rows)
             age.add_metric([op], waiting.oldest_s)
         return [rows, age]
