@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from service.errors import ServiceError
+from tests.deploy.dashboard import panels, targets
 from tests.deploy.prometheus import needs
 from tests.deploy.promql import SAMPLES, metrics_in
 from tests.server import Server
@@ -78,7 +79,11 @@ def test_the_runbooks_are_of_alerts_that_exist() -> None:
 
 def test_the_errors_that_are_counted_as_failures_are_those_with_a_5xx() -> None:
     """A new error of ours must not go unseen, and a caller's mistake must wake nobody."""
-    ours = {error.type for error in ServiceError.__subclasses__() if error.status >= 500}
-    named = [set(match.split("|")) for rule in RULES for match in re.findall(r'reason=~"([^"]*)"', rule["expr"])]
-    assert len(named) == 4
+    status = {error.type: error.status for error in ServiceError.__subclasses__()}
+    ours = {reason for reason in status if status[reason] >= 500}
+    exprs = [rule["expr"] for rule in RULES] + [target["expr"] for panel in panels() for target in targets(panel)]
+    named = [set(reasons.split("|")) for expr in exprs for reasons in re.findall(r'reason[=!]~"([^"]*)"', expr)]
+    assert len(named) >= 4
     assert all(reasons == ours for reasons in named)
+    single = {reason for expr in exprs for reason in re.findall(r'reason="([^"]*)"', expr)}
+    assert single <= status.keys()

@@ -141,9 +141,10 @@ def test_every_rule_can_be_evaluated(watched: Watched) -> None:
     """Prometheus keeps an error of its own for each."""
     rules = [rule for group in watched.prometheus.get("rules")["groups"] for rule in group["rules"]]
     assert len(rules) > 15
-    assert [(rule["name"], rule["health"], rule.get("lastError", "")) for rule in rules] == [
-        (rule["name"], "ok", "") for rule in rules
-    ]
+    assert {(rule["health"], rule.get("lastError", "")) for rule in rules} == {("ok", "")}
+    for rule in rules:
+        if rule["type"] == "recording":
+            assert watched.values(rule["query"]), f"{rule['name']} gives nothing, and its alerts with it"
 
 
 def test_no_alert_is_raised_but_that_a_service_is_down(watched: Watched) -> None:
