@@ -16,7 +16,8 @@ import httpx
 import pytest
 import yaml
 
-SHIPPED = Path(__file__).parents[2] / "deploy/prometheus"
+ROOT = Path(__file__).parents[2]
+SHIPPED = ROOT / "deploy/prometheus"
 SCRAPE_S = 1
 
 
@@ -26,7 +27,14 @@ def needs(program: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(shutil.which(program) is None, reason=reason)
 
 
-def until(condition: Callable[[], bool], seconds: float = 20) -> None:
+def promtool(*words: str, stdin: str = "") -> str:
+    """What it says; fails where it is not content."""
+    ran = subprocess.run(["promtool", *words], cwd=ROOT, input=stdin, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran.stdout + ran.stderr
+
+
+def until(condition: Callable[[], bool], seconds: float = 30) -> None:
     """Wait for *condition*, and fail after *seconds*."""
     end = time.monotonic() + seconds
     while not condition():

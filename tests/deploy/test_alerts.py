@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,8 @@ import yaml
 
 from service.errors import ServiceError
 from tests.deploy.dashboard import panels, targets
-from tests.deploy.prometheus import needs
+from tests.deploy.prometheus import needs, promtool
 from tests.deploy.promql import SAMPLES, metrics_in
-from tests.server import Server
 
 ROOT = Path(__file__).parents[2]
 RULES = [
@@ -28,13 +26,6 @@ UNITS = (ROOT / "tests/deploy/alerts.test.yml").read_text()
 MONITORING = (ROOT / "docs/monitoring.md").read_text()
 
 
-def promtool(*words: str, stdin: str = "") -> str:
-    """What it says; fails where it is not content."""
-    ran = subprocess.run(["promtool", *words], cwd=ROOT, input=stdin, capture_output=True, text=True, check=False)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    return ran.stdout + ran.stderr
-
-
 @needs("promtool")
 def test_prometheus_accepts_the_configuration_and_the_rules() -> None:
     """As `promtool check` reads them."""
@@ -46,13 +37,6 @@ def test_prometheus_accepts_the_configuration_and_the_rules() -> None:
 def test_every_alert_fires_when_it_should_and_only_then() -> None:
     """Series over minutes and hours, replayed by promtool: see alerts.test.yml."""
     promtool("test", "rules", "tests/deploy/alerts.test.yml")
-
-
-@needs("promtool")
-def test_the_exposition_of_a_used_service_passes_the_lint_of_prometheus(table_server: Server) -> None:
-    """Names, units, types and help texts by its conventions."""
-    table_server.client.post("/v1/anomaly-score", json={"inputs": [[1500.0, 3.0, 0.0]]})
-    assert promtool("check", "metrics", stdin=table_server.client.get("/metrics").text) == ""
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.get("alert") or rule.get("record"))

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from service.api import ROUTES
 from service.metrics import Metrics
 from tests.deploy.dashboard import marks, panels, shown, targets, variables
-from tests.deploy.prometheus import SCRAPE_S, Prometheus, needs, until
+from tests.deploy.prometheus import SCRAPE_S, Prometheus, needs, promtool, until
 from tests.deploy.promql import SAMPLES
 from tests.server import Server
 
@@ -73,12 +74,13 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         dead = f"127.0.0.1:{silent.getsockname()[1]}"
         instance = server.url.removeprefix("http://")
         with Prometheus(tmp_path_factory.mktemp("prometheus"), [instance, dead]) as prometheus:
-            up = f'count_over_time(up{{instance="{instance}"}}[1m]) >= 6'
+            up = f'up{{instance="{instance}"}}'
+            enough = f"sum_over_time({up}[1m]) >= 6 and sum_over_time({up}[{4 * SCRAPE_S}s]) >= 3"
 
             def called_for_six_scrapes() -> bool:
                 for path, body, status in CALLS:
                     assert server.client.post(path, json=body).status_code == status
-                return bool(prometheus.query(up, time.time()))
+                return bool(prometheus.query(enough, time.time()))
 
             until(called_for_six_scrapes)
             yield Watched(prometheus, instance, dead, time.time())
@@ -92,6 +94,12 @@ def test_the_service_is_up(watched: Watched) -> None:
     assert scraped == {watched.instance: 1, watched.dead: 0}
     errors = {t["scrapeUrl"]: t["lastError"] for t in watched.prometheus.get("targets")["activeTargets"]}
     assert errors[f"http://{watched.instance}/metrics"] == ""
+
+
+@needs("promtool")
+def test_the_exposition_passes_the_lint_of_prometheus(watched: Watched) -> None:
+    """Names, units, types and help texts by its conventions."""
+    assert promtool("check", "metrics", stdin=httpx.get(f"http://{watched.instance}/metrics").text) == ""
 
 
 def test_every_metric_of_the_service_arrives_with_its_type_and_meaning(watched: Watched) -> None:
