@@ -105,7 +105,7 @@ def make_web(service: Service) -> FastAPI:
         return JSONResponse(body, 200 if service.ready else 503)
 
     @web.get("/metrics", tags=["operation"], response_class=PlainTextResponse)
-    def metrics() -> Response:
+    async def metrics() -> Response:  # on the event loop, because the queues that it counts belong to it
         """Prometheus' text format."""
         return Response(service.metrics.exposition(), media_type=METRICS_TYPE)
 
