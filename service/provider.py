@@ -97,6 +97,8 @@ def open_sessions(graphs: Mapping[str, bytes], device: Device, threads: int) -> 
 def load_onnxruntime() -> Any:
     """The module `onnxruntime`. Raises EngineError when none, or more than one, of its packages is installed."""
     check_runtimes({name for name in RUNTIMES if _installed(name)})
+    # from 1.29 on it sends events over the network and keeps a device ID under $HOME; this must be set before it loads
+    os.putenv("ORT_DISABLE_TELEMETRY", "1")
     return importlib.import_module("onnxruntime")
 
 

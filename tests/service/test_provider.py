@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -88,3 +90,15 @@ def test_the_threads_are_those_asked_for_or_those_there_are(bundle: Bundle) -> N
     """0 means all that this process may use."""
     assert Engine(bundle.graphs, threads=1).placement.threads == 1
     assert Engine(bundle.graphs).placement.threads == available_cpus()
+
+
+def test_onnxruntime_keeps_its_telemetry_off(table_bundle: Path, tmp_path: Path) -> None:
+    """A session leaves no device ID and no event store at home; nor is anything there to be sent."""
+    code = (
+        "import sys, pathlib; from service.engine import Engine; from service.bundle import open_bundle\n"
+        "Engine.open(open_bundle(pathlib.Path(sys.argv[1])), 'cpu', 1)"
+    )
+    # onnxruntime is silent by itself where it takes the environment for a CI's: so none of ours
+    environment = {"HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    subprocess.run([sys.executable, "-c", code, str(table_bundle)], env=environment, check=True)
+    assert not list(tmp_path.rglob("*"))
