@@ -2,8 +2,10 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+EXTRA ?= cpu
+BUILDER ?= docker build
 
-.PHONY: serve test lint fix example-bundle bench-bundle bench-digits gpu-wheel-check clean
+.PHONY: serve test lint fix example-bundle bench-bundle bench-digits gpu-wheel-check image image-check clean
 
 serve: .venv/.serve  ## serve the shipped example, or VAE_BUNDLE, on port 8000, on the CPU, without torch
 	$(BIN)/vae-serve
@@ -38,6 +40,12 @@ gpu-wheel-check: .venv/.dev  ## the provider policy against the real onnxruntime
 	$(PYTHON) -m venv build/gpu-wheel
 	build/gpu-wheel/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt . onnxruntime-gpu httpx
 	build/gpu-wheel/bin/python tests/gpu_wheel_check.py deploy/models/digits 2> build/gpu-wheel.log
+
+image:  ## build the image vae-serve:$(EXTRA); EXTRA=cpu or gpu, BUILDER='buildah bud --format docker' without Docker
+	$(BUILDER) --build-arg EXTRA=$(EXTRA) --tag vae-serve:$(EXTRA) .
+
+image-check: .venv/.dev  ## start the server of vae-serve:$(EXTRA) from a read-only root and check it: as root, on Linux
+	$(BIN)/python -m tests.image_check --engine $(firstword $(BUILDER)) vae-serve:$(EXTRA)
 
 clean:  ## forget the environments and what was built
 	rm -rf .venv build dist
