@@ -67,12 +67,18 @@ def check_contents(image: Image) -> str:
     """What is in the image, and what is not; the device that it was built for."""
     for name, wanted in WANTED.items():
         check(f"the image's {name}", image.config[name] == wanted, image.config[name])
+    told = image.config.get("Healthcheck", "none: OCI's format has no place for one, so buildah bud --format docker")
+    check("the image's health check", isinstance(told, dict), told)
     device = (image.root / "opt/device").read_text().strip()
     found = [name for name in COMPILERS for place in ("bin", "usr/bin") if (image.root / place / name).exists()]
     check("no compiler", not found, found)
     code = f"import importlib.util as u; print([n for n in {ABSENT} if u.find_spec(n)])"
     with Container(image, ["python", "-c", code]) as container:
-        check(f"none of {', '.join(ABSENT)}", container.wait() == 0 and container.log == ["[]\n"], container.log)
+        check(
+            f"its Python has none of {', '.join(ABSENT)}",
+            container.wait() == 0 and container.log == ["[]\n"],
+            container.log,
+        )
     with Container(image, ["python", "-c", WRITES], models=MODELS) as container:
         check("nothing can be written", container.wait() == 0 and not container.log, container.log)
     with Container(image, VAE_DEVICE="auto") as container:
@@ -112,7 +118,8 @@ def check_service(image: Image, port: int, device: str) -> None:
             sent = [line for line in container.log if "telemetry" in line.lower()]
             check("onnxruntime's telemetry is off", not sent, sent)
             if fell_back:
-                check("and so does the log", any("no usable GPU" in line for line in container.log), container.log[2])
+                told = [line for line in container.log if "no usable GPU" in line]
+                check("and so does the log", bool(told), told)
             for path, body in operations().items():
                 inside, reference = (client.post(f"{base}{path}", json=body) for base in (url, outside.url))
                 same = inside.status_code == 200 and agree(inside.json(), reference.json())
