@@ -1,5 +1,5 @@
 """
-The objective of a variational autoencoder: KL, ELBO, importance weights, schedules. Pure functions of tensors.
+The objective of a variational autoencoder: KL, ELBO, the ratio of the importance weights, schedules. Pure functions.
 
 Kingma & Welling 2014 (VAE), Burda et al. 2016 (IWAE). q(z|x) = N(mu, diag exp(logvar)), p(z) = N(0, I).
 All in nats; sums over features and latents, never means. B rows, K draws, L latents.
@@ -7,9 +7,6 @@ All in nats; sums over features and latents, never means. B rows, K draws, L lat
 
 from __future__ import annotations
 
-import math
-
-import torch
 from torch import Tensor
 
 
@@ -31,11 +28,6 @@ def kl_per_latent(mu: Tensor, logvar: Tensor) -> Tensor:
     return 0.5 * (mu.square() + logvar.exp() - logvar - 1)
 
 
-def kl_divergence(mu: Tensor, logvar: Tensor) -> Tensor:
-    """KL(q(z|x) || p(z)) = sum_j KL_j: (B, L) -> (B,)."""
-    return kl_per_latent(mu, logvar).sum(dim=-1)
-
-
 def elbo(log_px_z: Tensor, kl: Tensor) -> Tensor:
     """
     mean_k log p(x|z_k) - KL, with the KL in closed form: (B, K), (B,) -> (B,). Higher is better.
@@ -49,27 +41,11 @@ def latent_log_ratio(z: Tensor, eps: Tensor, logvar: Tensor) -> Tensor:
     """
     Log p(z_k) - log q(z_k|x): (B, K, L), (K, L) or (B, K, L), (B, L) -> (B, K).
 
+    With log p(x|z_k) it makes log w_k, the importance weight of Burda et al. 2016, section 3.
+
     = sum_j (eps_kj^2 - z_kj^2 + logvar_j) / 2 where z = mu + exp(logvar / 2) eps: the terms in 2 pi cancel.
     """
     return 0.5 * (eps.square().sum(dim=-1) - z.square().sum(dim=-1) + logvar.sum(dim=-1).unsqueeze(1))
-
-
-def log_weights(log_px_z: Tensor, z: Tensor, eps: Tensor, logvar: Tensor) -> Tensor:
-    """
-    Log w_k = log p(x|z_k) + log p(z_k) - log q(z_k|x): (B, K).
-
-    Burda et al. 2016, section 3.
-    """
-    return log_px_z + latent_log_ratio(z, eps, logvar)
-
-
-def iwae_bound(log_w: Tensor) -> Tensor:
-    """
-    Log (1/K sum_k w_k): (B, K) -> (B,).
-
-    Burda et al. 2016, eq. 8: a lower bound of log p(x) in expectation, and no looser with every further draw.
-    """
-    return torch.logsumexp(log_w, dim=1) - math.log(log_w.shape[1])
 
 
 def warm_up(epoch: float, warmup_epochs: float) -> float:
