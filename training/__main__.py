@@ -2,6 +2,7 @@
 `vae-train`, or `python -m training`: one subcommand a step.
 
     vae-train fit --data rows.csv --output models/pumps
+    torchrun --nproc-per-node 2 -m training fit --data rows.csv --output models/pumps
     vae-train evaluate --bundle models/pumps --data rows.csv
     vae-train calibrate --bundle models/pumps --data normals.csv
     vae-train export --checkpoint models/pumps/checkpoint-1.npz --output models/pumps --data rows.csv
@@ -19,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from service.errors import StartError
-from training.errors import TrainingError
+from training.errors import Interrupted, TrainingError
 
 _DATA = ".csv, .npy, .npz (X; optional y, labels, columns), idx files or their directory, or sklearn:digits"
 _BUNDLE = "a bundle, or a model directory: its newest version"
@@ -27,11 +28,17 @@ _BUNDLE = "a bundle, or a model directory: its newest version"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, run one step, and say in one line what the user must change, if anything."""
-    options = _parser().parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = _parser().parse_args(given)
+    options.arguments = given
     # only now, so that --help need not wait for PyTorch, and evaluate and calibrate can do without it
     step = importlib.import_module(f"training.steps.{options.command}")
     try:
         step.run(options)
+    except Interrupted as error:
+        if str(error):
+            print(f"vae-train {options.command}: {error}", file=sys.stderr)
+        return 128 + error.signal
     except (TrainingError, StartError, OSError) as error:
         print(f"vae-train {options.command}: {error}", file=sys.stderr)
         return 2
@@ -63,7 +70,13 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
     add("--hidden", type=_widths, metavar="N,N", help="encoder widths, reversed in the decoder; none: a linear VAE")
     add("--activation", choices=("silu", "relu", "tanh"), default="silu", help="default %(default)s")
     add("--epochs", type=_count, metavar="N", help="at most so many (default about 6,000 steps, 20 to 500 epochs)")
-    add("--minutes", type=_positive, metavar="N", default=math.inf, help="stop after the epoch in which they are over")
+    add(
+        "--minutes",
+        type=_positive,
+        metavar="N",
+        default=math.inf,
+        help="stop after the epoch in which they are over, all runs counted",
+    )
     add("--batch-size", type=_count, metavar="N", default=128, help="rows a step (default %(default)s)")
     add("--learning-rate", type=_positive, metavar="X", default=2e-3, help="the first (default %(default)s), of AdamW")
     add("--warmup-epochs", type=_share, metavar="N", default=10.0, help="KL weight from 0 to 1 (default %(default)s)")
@@ -72,6 +85,8 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
     add("--calibration", type=_share, metavar="X", default=0.15, help="fraction for thresholds (default %(default)s)")
     add("--test", type=_share, metavar="X", default=0.15, help="fraction for the evaluation (default %(default)s)")
     add("--draws", type=_count, metavar="K", default=64, help="of the bound of log p(x) (default %(default)s)")
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto (default): cuda where there is one")
+    add("--resume", action="store_true", help="go on with an unfinished fit of the same command; else a fresh start")
     add("--checkpoint", type=Path, metavar="FILE", help="default OUTPUT/checkpoint-<version>.npz")
     add("--log", type=Path, metavar="FILE", help="JSON lines, one an epoch (default OUTPUT/fit-<version>.jsonl)")
     _add_common(parser)

@@ -1,52 +1,79 @@
 """
-The checkpoint: weights and what is needed to rebuild the model around them, as one .npz. No pickle, no code.
+The checkpoint: one .npz from which a bundle can be exported at any time, and an unfinished fit goes on. No pickle.
 
-The arrays are those of `VAE.state_dict`; the array `config` is JSON in UTF-8.
+`weights/...` are those of the best epoch, by the names of `VAE.state_dict`. While the fit is unfinished, `now/...` and
+`moments/...` are its state. The array `config` is JSON in UTF-8.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
-from service.bundle import pack_arrays
 from service.manifest import Data, Inputs
 from training.errors import TrainingError
 from training.models.mlp import VAE, VAEConfig
+from training.state import Progress, State, Tensors
 
-_SCHEMA = 1
+_SCHEMA = 2
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A fitted model, the rows that it was fitted to, and how."""
+    """
+    A model, the rows that it is fitted to, and how.
 
-    vae: VAE
+    *weights*: of the best epoch. *state*: of the fit while it is unfinished; None when it is over.
+    """
+
+    inputs: Inputs
+    config: VAEConfig
+    weights: Tensors
     data: Data
     training: dict[str, JsonValue]
+    state: State | None = None
+
+    @cached_property
+    def vae(self) -> VAE:
+        """The model with these weights."""
+        vae = VAE(self.inputs, self.config)
+        vae.load_state_dict(self.weights)
+        return vae
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
-    """Write *checkpoint*; a reader sees all of it or nothing."""
-    vae = checkpoint.vae
+    """Write *checkpoint*; a reader sees all of it or what was there before, also after a crash of the machine."""
     config = {
         "schema": _SCHEMA,
-        "inputs": vae.inputs.model_dump(mode="json"),
-        "vae": asdict(vae.config),
+        "inputs": checkpoint.inputs.model_dump(mode="json"),
+        "vae": asdict(checkpoint.config),
         "data": checkpoint.data.model_dump(mode="json"),
         "training": checkpoint.training,
+        "progress": None if checkpoint.state is None else checkpoint.state.progress.as_json(),
     }
-    arrays = {name: value.numpy() for name, value in vae.state_dict().items()}
+    groups = {"weights": checkpoint.weights}
+    if checkpoint.state is not None:
+        groups |= {"now": checkpoint.state.weights, "moments": checkpoint.state.moments}
+    arrays = {
+        f"{group}/{name}": value.numpy(force=True)
+        for group, tensors in groups.items()
+        for name, value in tensors.items()
+    }
     arrays["config"] = np.frombuffer(json.dumps(config).encode(), np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.tmp")
-    part.write_bytes(pack_arrays(arrays))
+    with part.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+        file.flush()
+        os.fsync(file.fileno())
     part.replace(path)
 
 
@@ -54,19 +81,32 @@ def load(path: Path) -> Checkpoint:
     """
     Read a checkpoint.
 
-    Raises TrainingError for a file that is none, or does not fit its own configuration.
+    Raises TrainingError for a file that is none, is of another schema, or does not fit its own configuration.
     """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         config = json.loads(arrays.pop("config").tobytes())
         if config["schema"] != _SCHEMA:
-            raise TrainingError(f"{path}: schema {config['schema']!r}; this version reads {_SCHEMA}")
-        inputs = Inputs.model_validate(config["inputs"])
-        vae = VAE(inputs, TypeAdapter(VAEConfig).validate_python(config["vae"]))
-        vae.load_state_dict({name: torch.from_numpy(value) for name, value in arrays.items()})
-        return Checkpoint(vae, Data.model_validate(config["data"]), config["training"])
+            raise TrainingError(
+                f"{path}: a checkpoint of schema {config['schema']!r}; this version of vae-train reads {_SCHEMA} only: "
+                "fit again, or use the version that wrote it"
+            )
+        groups: dict[str, Tensors] = {"weights": {}, "now": {}, "moments": {}}
+        for name, value in arrays.items():
+            group, _, rest = name.partition("/")
+            groups[group][rest] = torch.from_numpy(value)
+        state = None
+        if config["progress"] is not None:
+            progress = TypeAdapter(Progress).validate_python(config["progress"])
+            state = State(progress, groups["now"], groups["weights"], groups["moments"])
+        inputs, shape = Inputs.model_validate(config["inputs"]), TypeAdapter(VAEConfig).validate_python(config["vae"])
+        data = Data.model_validate(config["data"])
+        found = Checkpoint(inputs, shape, groups["weights"], data, config["training"], state)
+        found.vae.load_state_dict(found.weights if state is None else state.weights)
+        found.vae.load_state_dict(found.weights)
     except OSError as error:
         raise TrainingError(f"{path}: cannot be read: {error}") from None
     except (ValueError, KeyError, TypeError, EOFError, RuntimeError, ValidationError, zipfile.BadZipFile) as error:
         raise TrainingError(f"{path}: not a checkpoint of this version: {error}") from None
+    return found

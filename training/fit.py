@@ -2,33 +2,43 @@
 The fit: stochastic gradient ascent on the ELBO, with KL warm-up and early stopping on the validation ELBO.
 
 Knows arrays and a model; nothing of files, bundles or scores. All randomness comes from `FitOptions.seed`: two runs
-on one machine give the same weights.
+on one machine give the same weights, also when one of them was interrupted and went on from its state.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from training.errors import FitError
+from training.batches import Batches, Draw, adaptation_rows
+from training.devices import fast_matmul, launch
+from training.errors import FitError, Interrupted
+from training.interrupt import Interrupt
 from training.models.mlp import VAE
-from training.objective import elbo, kl_per_latent, reparameterize, warm_up
+from training.objective import warm_up
+from training.state import Progress, State
+from training.step import Stepper
+from training.validation import Record, Validation
 
 Array = NDArray[np.generic]
-Record = dict[str, float | int]
 
-CLIP_NORM = 50.0
 FINAL_LEARNING_RATE = 0.02  # of the first one, by half a cosine
 MOST_SKIPPED = 10
-ACTIVE = 0.01  # Burda et al. 2016, section 5.2: a unit is active when Var_x(mu_j) is above this
+SAVE_EVERY = 10.0
+"""Seconds of fitting between two states on disk, or more where writing one takes over 2 % of that."""
+
+_SAVE_SHARE = 0.02
+_MOST_CAUSES = 3  # named of one epoch
 
 
 @dataclass(frozen=True)
@@ -36,7 +46,8 @@ class FitOptions:
     """
     How to fit; lengths in epochs. *epochs* 0 means `default_epochs`.
 
-    *minutes*: stop after the epoch in which they are over. *threads*: of PyTorch, 0 = its own choice.
+    *minutes*: stop after the epoch in which they are over, those of earlier runs included. *threads*: of PyTorch,
+    0 = its own choice.
     """
 
     epochs: int = 0
@@ -70,117 +81,181 @@ def fit(
     train: Array,
     validation: Array,
     options: FitOptions,
-    draw: Callable[[Array, np.random.Generator], Array] | None = None,
+    draw: Draw | None = None,
     log: Callable[[Record], None] = lambda record: None,
     quiet: bool = True,
+    *,
+    warn: Callable[[str], None] = lambda line: None,
+    save: Callable[[State], None] = lambda state: None,
+    resume: State | None = None,
+    interrupt: Interrupt | None = None,
+    fabric: Fabric | None = None,
 ) -> FitResult:
     """
-    Fit *vae* in place to *train*, (n, *shape) in original units; the weights of the best epoch stay.
+    Fit *vae* in place to *train*, (n, *shape) in original units; the weights of the best epoch stay, on the CPU.
 
-    *draw* makes model inputs of a batch of training rows (dynamic binarisation). *log* gets one record an epoch.
-    Raises FitError when the loss stays non-finite.
+    *draw* makes model inputs of a batch of training rows (dynamic binarisation). *log* gets one record an epoch,
+    *warn* a line when steps were skipped, *save* the state now and then; these three in the first process only.
+    *fabric*: where to run; by default on the CPU. Raises FitError when the loss stays non-finite, Interrupted after
+    a signal, when the state was saved.
     """
     if options.threads:
         torch.set_num_threads(options.threads)
-    epochs = options.epochs or default_epochs(len(train), options.batch_size)
-    steps = math.ceil(len(train) / options.batch_size)
-    generator = np.random.default_rng([options.seed, 2])
-    noise = torch.Generator().manual_seed(options.seed)
-    vae.adapt(train if draw is None else draw(train[:20000], np.random.default_rng([options.seed, 3])))
-    optimizer = torch.optim.AdamW(vae.parameters(), lr=options.learning_rate, weight_decay=0.0)
-    best, best_epoch, best_elbo = _copy(vae), 0, -math.inf
-    stopped, start, skipped, epoch = "epochs", time.perf_counter(), 0, 0
-    bar = tqdm(total=epochs, desc="fit", unit="epoch", disable=True if quiet else None)
-    for epoch in range(1, epochs + 1):
-        epoch_start, train_elbo, beta = time.perf_counter(), 0.0, 1.0
-        for step, rows in enumerate(np.array_split(generator.permutation(len(train)), steps)):
-            beta = warm_up(epoch - 1 + step / steps, options.warmup_epochs)
-            optimizer.param_groups[0]["lr"] = _learning_rate(options.learning_rate, (epoch - 1 + step / steps) / epochs)
-            batch = train[rows] if draw is None else draw(train[rows], generator)
-            log_px_z, kl, _ = _terms(vae, batch, 1, noise)  # (B, 1, C), (B, L)
-            bound = elbo(log_px_z.sum(dim=-1), kl.sum(dim=-1))  # (B,)
-            loss = (kl.sum(dim=-1) * beta - log_px_z.sum(dim=(1, 2))).mean()  # = -bound.mean() when beta is 1
-            optimizer.zero_grad(set_to_none=True)
-            torch.autograd.backward(loss)
-            norm = torch.nn.utils.clip_grad_norm_(vae.parameters(), CLIP_NORM)
-            skipped = 0 if bool(norm.isfinite()) else skipped + 1
-            if skipped > MOST_SKIPPED:
-                raise FitError(_diagnosis(vae, log_px_z))
-            if not skipped:
-                optimizer.step()
-                train_elbo += float(bound.detach().sum())
-        record = validate(vae, validation, options.seed)
-        log(
-            {
-                "epoch": epoch,
-                "train_elbo": train_elbo / len(train),
-                **record,
-                "beta": beta,
-                "learning_rate": float(optimizer.param_groups[0]["lr"]),
-                "seconds": time.perf_counter() - epoch_start,
-            }
-        )
-        if record["validation_elbo"] > best_elbo:
-            best, best_epoch, best_elbo = _copy(vae), epoch, float(record["validation_elbo"])
-        bar.set_postfix(elbo=f"{record['validation_elbo']:.4g}", best=f"{best_elbo:.4g}", active=record["active_units"])
-        bar.update()
-        if epoch - max(best_epoch, math.ceil(options.warmup_epochs)) >= options.patience:
-            stopped = "patience"
-            break
-        if time.perf_counter() - start > 60 * options.minutes:
-            stopped = "time"
-            break
-    bar.close()
-    if best_epoch == 0:
+    fabric = fabric if fabric is not None else launch()
+    if resume is None:
+        vae.adapt(adaptation_rows(train, draw, options.seed))
+    else:
+        vae.load_state_dict(resume.weights)
+    vae.to(fabric.device)
+    if not fabric.is_global_zero:
+        log, warn, save, quiet = (lambda record: None), (lambda line: None), (lambda state: None), True
+    options = replace(options, epochs=options.epochs or default_epochs(len(train), options.batch_size))
+    loop = _Loop(vae, train, options, draw, fabric, resume, _Saver(save, interrupt if fabric.is_global_zero else None))
+    measure = Validation(vae, validation, options.seed, fabric)
+    at, stopped = loop.at, "epochs"
+    bar = tqdm(total=options.epochs, initial=at.epoch - 1, desc="fit", unit="epoch", disable=True if quiet else None)
+    with bar, _as_fit_errors(fabric, interrupt), fast_matmul(fabric, options.batch_size, loop.stepper.parameters):
+        while at.epoch <= options.epochs:
+            record = loop.epoch(measure)
+            if at.skipped:
+                causes = "; ".join(at.causes)
+                warn(f"epoch {at.epoch}: {at.skipped} of {loop.batches.steps} steps skipped: {causes}")
+            log(record)
+            bar.set_postfix(elbo=f"{record['validation_elbo']:.4g}", active=record["active_units"])
+            bar.update()
+            at.next_epoch()
+            if at.epoch - 1 - max(at.best_epoch, math.ceil(options.warmup_epochs)) >= options.patience:
+                stopped = "patience"
+                break
+            if fabric.broadcast(at.seconds > 60 * options.minutes):
+                stopped = "time"
+                break
+    if at.best_elbo is None:
         raise FitError("the validation ELBO was never finite: lower --learning-rate")
-    vae.load_state_dict(best)
-    return FitResult(epoch, best_epoch, best_elbo, time.perf_counter() - start, stopped)
+    vae.to("cpu").load_state_dict(loop.best)
+    return FitResult(at.epoch - 1, at.best_epoch, at.best_elbo, at.seconds, stopped)
 
 
-def validate(vae: VAE, rows: Array, seed: int) -> Record:
+class _Loop:
+    """The epochs: where the fit is (*at*), its best weights so far, and what makes its steps."""
+
+    def __init__(
+        self,
+        vae: VAE,
+        train: Array,
+        options: FitOptions,
+        draw: Draw | None,
+        fabric: Fabric,
+        resume: State | None,
+        saver: _Saver,
+    ) -> None:
+        self.at, self.best = (Progress(), _copy(vae)) if resume is None else (resume.progress, resume.best)
+        self.stepper = Stepper(vae, fabric)
+        if resume is not None:
+            self.stepper.restore(resume.moments)
+        rank, processes = fabric.global_rank, fabric.world_size
+        self.batches = Batches(vae, train, draw, options.batch_size, options.seed, rank, processes)
+        self._vae, self._options, self._fabric, self._saver = vae, options, fabric, saver
+
+    def epoch(self, measure: Validation) -> Record:
+        """The rest of the epoch in progress, and its record. *best* becomes its weights if they are better."""
+        at, fabric = self.at, self._fabric
+        start = time.perf_counter() - at.epoch_seconds
+        bound = self._steps(start)
+        sums = torch.stack([bound, bound.new_tensor(at.rows)])
+        total, rows = torch.as_tensor(fabric.all_reduce(sums, reduce_op="sum")).tolist()
+        found = measure()
+        if found["validation_elbo"] > (-math.inf if at.best_elbo is None else at.best_elbo):
+            self.best, at.best_epoch, at.best_elbo = _copy(self._vae), at.epoch, found["validation_elbo"]
+        beta, rate = self._schedules(at.step - 1)
+        at.epoch_seconds = time.perf_counter() - start
+        record = {"epoch": at.epoch, "train_elbo": total / rows if rows else math.nan, **found}
+        record |= {"beta": beta, "learning_rate": rate, "seconds": at.epoch_seconds}
+        return {**record, "skipped": at.skipped, "skipped_because": at.causes} if at.skipped else record
+
+    def _steps(self, start: float) -> Tensor:
+        """
+        The steps left of the epoch that began at *start*; between two, the state is saved when it is time.
+
+        Returns the sum of the ELBOs of the epoch's rows, float64, on the device.
+        """
+        at = self.at
+        bound = torch.tensor(at.bound, dtype=torch.float64, device=self._fabric.device)
+        for v, eps, rows in self.batches.epoch(at.epoch, at.step):
+            found = self.stepper(v, eps, rows, *self._schedules(at.step))
+            at.step += 1
+            if found is None:
+                _skip(at, self.stepper.cause)
+            else:
+                at.in_a_row, at.rows = 0, at.rows + len(v)
+                bound += found
+            if self._saver.due():
+                at.bound, at.epoch_seconds = float(bound), time.perf_counter() - start
+                self._saver.save(State(at, self._vae.state_dict(), self.best, self.stepper.moments()))
+        return bound
+
+    def _schedules(self, step: int) -> tuple[float, float]:
+        """
+        Beta and the learning rate of a step, from 0, of the epoch in progress.
+
+        The rate falls by half a cosine to 2 % of the first (Loshchilov & Hutter 2017, eq. 5, without restarts).
+        """
+        options, done = self._options, self.at.epoch - 1 + step / self.batches.steps
+        cosine = 0.5 * (1 + math.cos(math.pi * done / options.epochs))
+        rate = options.learning_rate * (FINAL_LEARNING_RATE + (1 - FINAL_LEARNING_RATE) * cosine)
+        return warm_up(done, options.warmup_epochs), rate
+
+
+class _Saver:
     """
-    The mean ELBO of held-out rows (beta = 1 always), its two parts, and the number of active units.
+    When the state is saved: every SAVE_EVERY seconds, or more seldom where that would take over 2 % of the time.
 
-    The same draws every time, so that epochs can be compared: eight a row, one where there are many rows.
+    And at once after a signal, which then ends the fit.
     """
-    noise = torch.Generator().manual_seed(seed)
-    draws = 8 if len(rows) < 2000 else 1
-    total, means = np.zeros(2), []
-    with torch.no_grad():
-        for batch in np.array_split(rows, math.ceil(len(rows) / 1000)):
-            log_px_z, kl, mu = _terms(vae, batch, draws, noise)
-            total += [float(log_px_z.sum(dim=-1).mean(dim=1).sum()), float(kl.sum())]
-            means.append(mu)
-    reconstruction, kl_mean = (total / len(rows)).tolist()
-    active = int((torch.cat(means).var(dim=0, correction=0) > ACTIVE).sum())
-    return {
-        "validation_elbo": reconstruction - kl_mean,
-        "reconstruction": reconstruction,
-        "kl": kl_mean,
-        "active_units": active,
-    }
+
+    def __init__(self, save: Callable[[State], None], interrupt: Interrupt | None) -> None:
+        self._save, self._interrupt, self._next = save, interrupt, time.perf_counter() + SAVE_EVERY
+
+    def due(self) -> bool:
+        return time.perf_counter() > self._next or self._signal() is not None
+
+    def save(self, state: State) -> None:
+        """Save *state*. Raises Interrupted when there was a signal."""
+        start = time.perf_counter()
+        self._save(state)
+        end = time.perf_counter()
+        self._next = end + max(SAVE_EVERY, (end - start) / _SAVE_SHARE)
+        if (signal := self._signal()) is not None:
+            raise Interrupted(signal)
+
+    def _signal(self) -> int | None:
+        return self._interrupt.signal if self._interrupt is not None else None
 
 
-def _terms(vae: VAE, rows: Array, draws: int, noise: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Log p(x_c|z_k), KL_j and mu: (B, *shape) -> (B, K, C), (B, L), (B, L)."""
-    v = vae.scaling(torch.from_numpy(rows.astype(vae.inputs.dtype)))
-    mu, logvar = vae.encode(v)
-    eps = torch.randn((len(v), draws, mu.shape[1]), generator=noise)
-    theta = vae.decode(reparameterize(mu, logvar, eps))  # (B, K, P)
-    return vae.likelihood.log_prob(theta, v.unsqueeze(1)), kl_per_latent(mu, logvar), mu
+def _skip(at: Progress, cause: str | None) -> None:
+    """Count a step that was not made, and keep its cause. Raises FitError after too many in a row."""
+    at.skipped, at.in_a_row = at.skipped + 1, at.in_a_row + 1
+    if len(at.causes) < _MOST_CAUSES:
+        at.causes.append(f"step {at.step}: {cause}")
+    if at.in_a_row > MOST_SKIPPED:
+        raise FitError(
+            f"epoch {at.epoch}, step {at.step}: {MOST_SKIPPED} steps in a row were skipped because {cause}: "
+            "lower --learning-rate"
+        )
 
 
-def _learning_rate(first: float, progress: float) -> float:
-    """Half a cosine from *first* down to 2 % of it (Loshchilov & Hutter 2017, eq. 5, without restarts)."""
-    return first * (FINAL_LEARNING_RATE + (1 - FINAL_LEARNING_RATE) * 0.5 * (1 + math.cos(math.pi * progress)))
+@contextlib.contextmanager
+def _as_fit_errors(fabric: Fabric, interrupt: Interrupt | None) -> Iterator[None]:
+    """What is left of a group of processes when one of them has ended says so in one line."""
+    try:
+        yield
+    except RuntimeError as error:
+        if fabric.world_size == 1:
+            raise
+        if interrupt is not None and interrupt.signal is not None:  # the first process has saved, and stopped
+            raise Interrupted(interrupt.signal) from None
+        raise FitError(f"process {fabric.global_rank}: another process has ended, or failed: {error}") from error
 
 
-def _diagnosis(vae: VAE, log_px_z: Tensor) -> str:
-    bad = (~log_px_z.isfinite()).sum(dim=(0, 1))
-    names = [vae.inputs.names[int(c)] for c in bad.argsort(descending=True) if bad[c]][:3]
-    where = f"the likelihood of {', '.join(names)} is" if names else "the gradient is"
-    return f"{MOST_SKIPPED} steps in a row were skipped because {where} not finite: lower --learning-rate"
-
-
-def _copy(vae: VAE) -> Mapping[str, Tensor]:
+def _copy(vae: VAE) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in vae.state_dict().items()}

@@ -99,7 +99,7 @@ class VAE(nn.Module):
             if isinstance(self.likelihood, Gaussian):
                 self.likelihood.log_scale.copy_(torch.from_numpy(np.log(scale)))
                 self.likelihood.log_sigma_min.copy_(torch.from_numpy(log_sigma_floor(x, self.inputs, scale)))
-                constant = torch.from_numpy((x == x[0]).all(axis=0).reshape(-1))
+                constant = torch.from_numpy(_constant(x))
                 self._predict_exactly(constant, some[0], self.likelihood)
 
     def _predict_exactly(self, constant: Tensor, values: Tensor, likelihood: Gaussian) -> None:
@@ -112,6 +112,14 @@ class VAE(nn.Module):
         self.theta.bias[constant] = values[constant]
         if likelihood.sigma == "feature":
             likelihood.raw_log_sigma[constant] = likelihood.log_sigma_min[constant] - 5
+
+
+def _constant(x: Array) -> NDArray[np.bool_]:
+    """Whether a feature is the same in all rows: (n, *shape) -> (C,); without an array as large as *x*."""
+    same = np.ones(x[0].size, bool)
+    for rows in np.array_split(x, max(1, x.size // 2**22)):
+        same &= (rows == x[0]).reshape(len(rows), -1).all(axis=0)
+    return same
 
 
 def _layers(widths: tuple[int, ...], activation: Activation, generator: torch.Generator) -> nn.Sequential:

@@ -11,14 +11,20 @@ from training.assemble import HeldOut, build_bundle
 from training.errors import DataError
 from training.output import next_version
 from training.parts import Dealing, deal
-from training.steps.said import model_name, write_bundle
+from training.steps.said import model_name, warn, write_bundle
 
 
 def run(options: Namespace) -> None:
     """A bundle from a checkpoint; calibrated and evaluated where there is data."""
     name = model_name(options.output)
     found = checkpoint.load(options.checkpoint)
-    nothing = np.zeros((0, *found.vae.inputs.shape), found.vae.inputs.dtype)
+    if found.state is not None:
+        at = found.state.progress
+        which = (
+            f"those of epoch {at.best_epoch}" if at.best_epoch else f"those after {at.step} steps of the first epoch"
+        )
+        warn(f"{options.checkpoint} is an unfinished fit (epoch {at.epoch}); the weights are {which}")
+    nothing = np.zeros((0, *found.inputs.shape), found.inputs.dtype)
     rows = HeldOut(nothing, nothing)
     if options.data is not None:
         dataset = data.load(options.data)

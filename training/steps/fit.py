@@ -2,36 +2,89 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import platform
+import shlex
+import signal
 from argparse import Namespace
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from lightning_fabric import Fabric
 from pydantic import JsonValue
 
 from service.manifest import Data
-from training import checkpoint, data
+from training import checkpoint, data, devices, resume
 from training.assemble import HeldOut, build_bundle
 from training.binarize import binary_inputs, require_binary
-from training.fit import FitOptions, fit
+from training.checkpoint import Checkpoint
+from training.errors import Interrupted
+from training.fit import FitOptions, FitResult, default_epochs, fit
+from training.fit_log import FitLog
+from training.interrupt import Interrupt
 from training.models.mlp import VAE, VAEConfig, default_hidden, default_latent_dim
 from training.output import next_version
-from training.parts import Dealing, deal
+from training.parts import Dealing, Parts, deal
 from training.split import Fractions
-from training.steps.said import model_name, say, write_bundle
+from training.state import State
+from training.steps.said import model_name, say, warn, write_bundle
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is to be fitted to what, where it is written, and what the manifest says of it."""
+
+    parts: Parts
+    made_of: Data
+    config: VAEConfig
+    options: FitOptions
+    training: dict[str, JsonValue]
+    checkpoint: Path
+    log: Path
 
 
 def run(options: Namespace) -> None:
     """Fit, export, calibrate, evaluate; write the next version, the checkpoint and the log."""
     name = model_name(options.output)
+    fabric = devices.launch(options.device)
+    version = next_version(options.output)
+    job = _job(options, version, fabric)
+    fitted = _fitted(options, job, fabric)
+    devices.leave()
+    if not fabric.is_global_zero:
+        return  # the first process does the rest by itself, and nobody waits for it
+    try:
+        bundle = build_bundle(
+            fitted.vae,
+            name,
+            version,
+            job.made_of,
+            fitted.training,
+            HeldOut(job.parts.calibration, job.parts.test, job.parts.anomalies),
+            seed=options.seed,
+            threads=options.threads,
+            draws=options.draws,
+        )
+        write_bundle(options, options.output, bundle)
+    except KeyboardInterrupt:
+        again = _again(options, fabric)
+        raise Interrupted(signal.SIGINT, f"interrupted after the fit; make the bundle with: {again}") from None
+
+
+def _job(options: Namespace, version: int, fabric: Fabric) -> _Job:
+    """Read and deal the data; settle every option that depends on them."""
     fractions = Fractions(options.validation, options.calibration, options.test)
     dealing = Dealing(fractions, options.binarize, options.seed)
     dataset = data.load(options.data)
     parts = deal(dataset, dealing)
-    features = parts.inputs.features
     if options.likelihood == "bernoulli" and options.binarize == "none":
         require_binary(dataset.x, dataset.inputs)
-    inputs = binary_inputs(parts.inputs) if options.likelihood == "bernoulli" else parts.inputs
+    features = parts.inputs.features
     config = VAEConfig(
         latent_dim=options.latent_dim or default_latent_dim(features),
         hidden=default_hidden(features) if options.hidden is None else options.hidden,
@@ -41,7 +94,7 @@ def run(options: Namespace) -> None:
         standardise=options.likelihood != "bernoulli",
     )
     fit_options = FitOptions(
-        epochs=options.epochs or 0,
+        epochs=options.epochs or default_epochs(len(parts.train), options.batch_size),
         batch_size=options.batch_size,
         learning_rate=options.learning_rate,
         warmup_epochs=options.warmup_epochs,
@@ -50,47 +103,105 @@ def run(options: Namespace) -> None:
         seed=options.seed,
         threads=options.threads,
     )
-    version = next_version(options.output)
-    log_file = options.log or options.output / f"fit-{version}.jsonl"
-    log_file.parent.mkdir(parents=True, exist_ok=True)
-    vae = VAE(inputs, config, options.seed)
-    with log_file.open("w") as log:
-        result = fit(
-            vae,
-            parts.train,
-            parts.validation,
-            fit_options,
-            parts.draw,
-            log=lambda record: print(json.dumps(record), file=log, flush=True),
-            quiet=options.quiet,
-        )
+    if options.threads:
+        torch.set_num_threads(options.threads)
     training: dict[str, JsonValue] = {
         "source": dataset.source,
         "dealing": dealing.as_json(),
         "model": _plain(config),
         "options": _plain(fit_options),
-        "result": _plain(result),
+        "environment": {
+            "device": fabric.device.type,
+            "processes": fabric.world_size,
+            "threads": torch.get_num_threads(),
+            "resumed": 0,
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
     }
-    made_of = Data(hash=dataset.hash, rows=parts.sizes)
-    checkpoint_file = options.checkpoint or options.output / f"checkpoint-{version}.npz"
-    checkpoint.save(checkpoint_file, checkpoint.Checkpoint(vae, made_of, training))
-    say(
+    return _Job(
+        parts,
+        Data(hash=dataset.hash, rows=parts.sizes),
+        config,
+        fit_options,
+        training,
+        checkpoint=options.checkpoint or options.output / f"checkpoint-{version}.npz",
+        log=options.log or options.output / f"fit-{version}.jsonl",
+    )
+
+
+def _fitted(options: Namespace, job: _Job, fabric: Fabric) -> Checkpoint:
+    """The finished checkpoint: fitted now, or from where an earlier run was."""
+    file, first = job.checkpoint, fabric.is_global_zero
+    told: Callable[..., None] = say if first else lambda *_: None
+    before = resume.found(file, options.resume, job.made_of, str(job.training["source"]), job.training)
+    if options.resume and before is None and first:
+        warn(f"--resume: there is no {file}; this is a fresh start")
+    if before is not None and before.state is None:
+        told(options, f"{file} is a finished fit: going on with the bundle")
+        return before
+    inputs = binary_inputs(job.parts.inputs) if options.likelihood == "bernoulli" else job.parts.inputs
+    resume.require_writable("--checkpoint", file)
+    resume.require_writable("--log", job.log)
+    training, state = job.training, None
+    if before is not None and before.state is not None:
+        state = before.state
+        there: Any = before.training["environment"]
+        now: Any = training["environment"]
+        training = {**training, "environment": {**now, "resumed": there["resumed"] + 1}}
+        told(options, f"going on in epoch {state.progress.epoch}, step {state.progress.step}, from {file}")
+    told(options, f"fitting on {devices.described(fabric)}")
+
+    def save(now: State) -> None:
+        at = now.progress
+        result = FitResult(at.epoch - 1, at.best_epoch, at.best_elbo or 0.0, at.seconds, "unfinished")
+        found = {**training, "result": _plain(result)}
+        checkpoint.save(file, Checkpoint(inputs, job.config, now.best, job.made_of, found, now))
+
+    vae = VAE(inputs, job.config, options.seed)
+    with contextlib.ExitStack() as stack:
+        interrupt = stack.enter_context(Interrupt(insist=fabric.world_size > 1))
+        log = (
+            stack.enter_context(contextlib.closing(FitLog(job.log, state.progress.epoch if state else 1)))
+            if first
+            else None
+        )
+        try:
+            result = fit(
+                vae,
+                job.parts.train,
+                job.parts.validation,
+                job.options,
+                job.parts.draw,
+                log=log or (lambda record: None),
+                quiet=options.quiet,
+                warn=warn,
+                save=save,
+                resume=state,
+                interrupt=interrupt,
+                fabric=fabric,
+            )
+        except Interrupted as error:
+            lines = f"interrupted; {file} has it all: go on with: {_again(options, fabric)}"
+            raise Interrupted(error.signal, lines if first else "") from None
+        fitted = Checkpoint(
+            inputs, job.config, vae.state_dict(), job.made_of, {**training, "result": _plain(result)}, None
+        )
+        if first:
+            checkpoint.save(file, fitted)
+    told(
         options,
         f"{result.stopped} ended the fit after {result.epochs} epochs and {result.seconds:.0f} s; "
         f"the weights are those of epoch {result.best_epoch}",
     )
-    bundle = build_bundle(
-        vae,
-        name,
-        version,
-        made_of,
-        training,
-        HeldOut(parts.calibration, parts.test, parts.anomalies),
-        seed=options.seed,
-        threads=options.threads,
-        draws=options.draws,
-    )
-    write_bundle(options, options.output, bundle)
+    return fitted
+
+
+def _again(options: Namespace, fabric: Fabric) -> str:
+    """The command that goes on with this fit."""
+    command = "vae-train" if fabric.world_size == 1 else f"torchrun --nproc-per-node {fabric.world_size} -m training"
+    return f"{command} {shlex.join([word for word in options.arguments if word != '--resume'])} --resume"
 
 
 def _plain(part: Any) -> JsonValue:

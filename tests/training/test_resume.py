@@ -1,0 +1,273 @@
+"""A fit that is interrupted, killed or forgotten: what is on disk, what goes on, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from service.bundle import open_bundle
+from service.manifest import Data
+from tests.training.test_fit import model, rows
+from tests.training.test_main import QUICK, write_csv
+from training import checkpoint
+from training.__main__ import main
+from training.batches import Draw
+from training.errors import Interrupted
+from training.fit import FitOptions, fit
+from training.fit_log import FitLog
+from training.interrupt import Interrupt
+from training.state import State
+from training.validation import Record
+
+ROOT = Path(__file__).parents[2]
+LONG = (
+    *("--epochs", "60", "--patience", "60", "--batch-size", "32", "--hidden", "8", "--latent-dim", "2"),
+    *("--draws", "8", "--threads", "1", "--quiet"),
+)
+
+
+def stopping(interrupt: Interrupt, after: int) -> Draw:
+    """Rows as they are, and after so many blocks of them a signal."""
+    left = [after]
+
+    def draw(x: NDArray[np.generic], generator: np.random.Generator) -> NDArray[np.generic]:
+        left[0] -= 1
+        if left[0] == 0:
+            interrupt.signal = signal.SIGINT
+        return x.astype(np.float64) + 0.1 * generator.standard_normal(x.shape)
+
+    return draw
+
+
+@pytest.mark.parametrize("after", [2, 6, 8])
+def test_a_fit_that_goes_on_ends_with_the_same_weights(after: int, tmp_path: Path) -> None:
+    """To the bit, wherever it stopped, through the file; and with the same log, but for the times."""
+    x, options = rows(3000), FitOptions(epochs=4, batch_size=20, warmup_epochs=2, seed=3)
+    records: dict[str, list[Record]] = {"whole": [], "parts": []}
+    whole = model(x)
+    fit(whole, x, x[:100], options, stopping(Interrupt(), 0), log=records["whole"].append)
+    interrupt, states, vae = Interrupt(), list[State](), model(x)
+    with pytest.raises(Interrupted):
+        fit(
+            vae,
+            x,
+            x[:100],
+            options,
+            stopping(interrupt, after),
+            log=records["parts"].append,
+            save=lambda state: states.append(through_a_file(state, vae, tmp_path)),
+            interrupt=interrupt,
+        )
+    assert len(states) == 1
+    assert (states[0].progress.epoch, states[0].progress.step) == {2: (1, 1), 6: (2, 65), 8: (3, 1)}[after]
+    other = model(x, seed=9)
+    fit(other, x, x[:100], options, stopping(Interrupt(), 0), log=records["parts"].append, resume=states[0])
+    for name, value in whole.state_dict().items():
+        assert torch.equal(other.state_dict()[name], value), name
+    for record in records["whole"] + records["parts"]:
+        del record["seconds"]
+    assert records["parts"] == records["whole"]
+
+
+def through_a_file(state: State, vae: Any, folder: Path) -> State:
+    """*state*, written and read."""
+    file = folder / "checkpoint.npz"
+    data = Data(hash="0", rows={})
+    checkpoint.save(file, checkpoint.Checkpoint(vae.inputs, vae.config, state.best, data, {}, state))
+    found = checkpoint.load(file).state
+    assert found is not None
+    return found
+
+
+def vae_train(*arguments: str) -> subprocess.Popen[str]:
+    """A real process."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "training", *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `LONG` makes when nobody disturbs it: rows.csv, and the model directory pumps."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    data = write_csv(folder / "rows.csv", 2000, 0)
+    assert main(["fit", "--data", str(data), "--output", str(folder / "pumps"), *LONG]) == 0
+    return folder
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_a_checkpoint_that_goes_on(undisturbed: Path, tmp_path: Path, number: int) -> None:
+    """
+    `vae-train fit`, a signal, the command that it then names: weights and log are those of an undisturbed fit.
+
+    Exit status 130 or 143, one line; and a bundle can be made of what is there.
+    """
+    model_dir, log = tmp_path / "pumps", tmp_path / "pumps" / "fit-1.jsonl"
+    command = ["fit", "--data", str(undisturbed / "rows.csv"), "--output", str(model_dir), *LONG]
+    process = vae_train(*command)
+    while process.poll() is None and (not log.exists() or log.read_text().count("\n") < 3):
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, said
+    file = model_dir / "checkpoint-1.npz"
+    again = ["vae-train", *command, "--resume"]
+    assert said == f"vae-train fit: interrupted; {file} has it all: go on with: {' '.join(again)}\n"
+    unfinished = checkpoint.load(file)
+    assert unfinished.state is not None
+    assert 3 < unfinished.state.progress.epoch < 60
+    if number == signal.SIGINT:
+        assert main(["export", "--checkpoint", str(file), "--output", str(tmp_path / "early"), "--quiet"]) == 0
+
+    assert main(again[1:]) == 0
+    resumed, whole = open_bundle(model_dir), open_bundle(undisturbed / "pumps")
+    assert resumed.graphs == whole.graphs
+    found: list[Any] = [bundle.manifest.training["environment"] for bundle in (resumed, whole)]
+    assert [environment["resumed"] for environment in found] == [1, 0]
+    logs = [
+        [json.loads(line) for line in (folder / "fit-1.jsonl").read_text().splitlines()]
+        for folder in (model_dir, undisturbed / "pumps")
+    ]
+    for record in logs[0] + logs[1]:
+        del record["seconds"]
+    assert logs[0] == logs[1]
+
+
+@pytest.fixture
+def unfinished(tmp_path: Path) -> Path:
+    """A model directory with an unfinished fit of rows.csv beside it, in epoch 2 of 3."""
+    data, model_dir = write_csv(tmp_path / "rows.csv", 200, 0), tmp_path / "pumps"
+    assert main(["fit", "--data", str(data), "--output", str(model_dir), "--quiet", *QUICK]) == 0
+    done = checkpoint.load(model_dir / "checkpoint-1.npz")
+    interrupt, states = Interrupt(), list[State]()
+    x = rows(200)
+    with pytest.raises(Interrupted):
+        fit(model(x), x, x, FitOptions(epochs=3), stopping(interrupt, 2), save=states.append, interrupt=interrupt)
+    state = State(states[0].progress, done.weights, done.weights, {})
+    for path in (model_dir / "1").iterdir():
+        path.unlink()
+    (model_dir / "1").rmdir()
+    checkpoint.save(
+        model_dir / "checkpoint-1.npz",
+        checkpoint.Checkpoint(done.inputs, done.config, done.weights, done.data, done.training, state),
+    )
+    return model_dir
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--hidden", "8,8"], "--resume: --hidden is 8,8, but {file} was begun with 8"),
+        (["--seed", "1"], "--resume: --seed is 1, but {file} was begun with 0"),
+        (["--test", "0.2"], "--resume: --test is 0.2, but {file} was begun with 0.15"),
+        (["--learning-rate", "0.1"], "--resume: --learning-rate is 0.1, but {file} was begun with 0.002"),
+        (["--epochs", "9"], "--resume: --epochs is 9, but {file} was begun with 3: the learning rate falls over all"),
+    ],
+)
+def test_a_fit_goes_on_only_as_what_it_was(
+    unfinished: Path, change: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The option is named, with both values; nothing is written."""
+    before = (unfinished / "checkpoint-1.npz").read_bytes()
+    command = ["fit", "--data", str(unfinished.parent / "rows.csv"), "--output", str(unfinished), *QUICK, "--resume"]
+    assert main([*command, *change]) == 2
+    assert message.format(file=unfinished / "checkpoint-1.npz") in capsys.readouterr().err
+    assert (unfinished / "checkpoint-1.npz").read_bytes() == before
+
+
+def test_a_fit_does_not_go_on_with_other_data_nor_is_it_overwritten(
+    unfinished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without --resume an unfinished fit is in the way; with it, another file is refused by its hash."""
+    command = ["fit", "--data", str(unfinished.parent / "rows.csv"), "--output", str(unfinished), *QUICK]
+    assert main(command) == 2
+    assert "is an unfinished fit (epoch 1): go on with --resume, or delete it" in capsys.readouterr().err
+    write_csv(unfinished.parent / "rows.csv", 200, 5)
+    assert main([*command, "--resume"]) == 2
+    assert "--resume: rows.csv is not the data of" in capsys.readouterr().err
+
+
+def test_a_finished_fit_goes_straight_to_its_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As after a crash between the fit and the bundle; and where there is nothing, --resume says so and starts."""
+    data, model_dir = write_csv(tmp_path / "rows.csv", 200, 0), tmp_path / "pumps"
+    command = ["fit", "--data", str(data), "--output", str(model_dir), *QUICK, "--resume"]
+    assert main(command) == 0
+    assert (
+        f"warning: --resume: there is no {model_dir}/checkpoint-1.npz; this is a fresh start" in capsys.readouterr().err
+    )
+    (model_dir / "1").rename(tmp_path / "made")
+    log = (model_dir / "fit-1.jsonl").read_bytes()
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert "is a finished fit: going on with the bundle" in said
+    assert "ended the fit" not in said
+    assert (model_dir / "fit-1.jsonl").read_bytes() == log
+    for graph in (tmp_path / "made").glob("*.onnx"):
+        assert (model_dir / "1" / graph.name).read_bytes() == graph.read_bytes()
+
+
+def test_the_log_goes_on_without_double_epochs(tmp_path: Path) -> None:
+    """What a killed run logged after its last state goes, and half of a line too."""
+    file = tmp_path / "fit.jsonl"
+    file.write_text('{"epoch": 1}\n{"epoch": 2}\n{"epoch": 3}\n{"epo')
+    log = FitLog(file, first=3)
+    log({"epoch": 3, "kl": 1.5})
+    log.close()
+    assert [json.loads(line) for line in file.read_text().splitlines()] == [
+        {"epoch": 1},
+        {"epoch": 2},
+        {"epoch": 3, "kl": 1.5},
+    ]
+
+
+def test_a_fit_is_repeated_from_its_manifest(tmp_path: Path) -> None:
+    """The configuration in the bundle is enough for a command that gives the same graphs."""
+    data = write_csv(tmp_path / "rows.csv", 200, 0)
+    odd = ["--sigma", "shared", "--activation", "tanh", "--hidden", "8,4", "--batch-size", "50", "--validation", "0.2"]
+    odd += [
+        "--learning-rate",
+        "0.01",
+        "--epochs",
+        "5",
+        "--warmup-epochs",
+        "1.5",
+        "--seed",
+        "5",
+        "--threads",
+        "1",
+        "--patience",
+        "20",
+    ]
+    assert main(["fit", "--data", str(data), "--output", str(tmp_path / "a" / "m"), "--quiet", *odd]) == 0
+    first = open_bundle(tmp_path / "a" / "m")
+    found: Any = first.manifest.training
+    options = {
+        **found["dealing"]["fractions"],
+        **found["options"],
+        **found["model"],
+        "binarize": found["dealing"]["binarize"],
+    }
+    options |= {"threads": found["environment"]["threads"], "device": found["environment"]["device"]}
+    assert options.pop("minutes") is None
+    assert options.pop("standardise") == (options["likelihood"] != "bernoulli")
+    options["hidden"] = ",".join(map(str, options["hidden"]))
+    command = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    assert main(["fit", "--data", str(data), "--output", str(tmp_path / "b" / "m"), "--quiet", *command]) == 0
+    second = open_bundle(tmp_path / "b" / "m")
+    assert second.graphs == first.graphs
+    assert second.manifest.evaluation == first.manifest.evaluation

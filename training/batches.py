@@ -1,0 +1,107 @@
+"""
+What each step of the fit is fed: its rows, standardised, and its draws from N(0, I).
+
+Everything drawn in an epoch is a function of (seed, epoch, block), a block being a few steps in a row. So a fit can go
+on from any step without the state of a generator, and processes that share a batch draw the same without talking.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from training.models.mlp import VAE
+
+Array = NDArray[np.generic]
+Draw = Callable[[Array, np.random.Generator], Array]
+
+RESIDENT_BYTES = 2**30
+"""Rows that weigh less as float32 are standardised once and kept on the device; heavier ones block by block."""
+
+_BLOCK_VALUES = 2**20  # numbers in the rows of a block: 4 MiB, which a cache holds
+_MOST_STEPS = 64
+_ORDER, _ADAPT, _NOISE, _BINARY = 2, 3, 4, 5  # streams of the seed; split.py has 1, parts.py 7
+
+
+class Batches:
+    """
+    The batches of one process: of each batch its own slice, a rank's share of the rows.
+
+    *train*: (n, *shape) in original units. *draw* makes model inputs of rows, anew in every epoch.
+    """
+
+    def __init__(
+        self,
+        vae: VAE,
+        train: Array,
+        draw: Draw | None,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        processes: int = 1,
+        resident_bytes: int = RESIDENT_BYTES,
+    ) -> None:
+        self.steps = math.ceil(len(train) / batch_size)
+        self._vae, self._train, self._draw = vae, train, draw
+        self._seed, self._rank, self._processes = seed, rank, processes
+        features = vae.inputs.features
+        self._span = max(1, min(_MOST_STEPS, _BLOCK_VALUES // (features * batch_size)))
+        self._resident: Tensor | None = None
+        if draw is None and 4 * features * len(train) <= resident_bytes:
+            self._resident = standardised(vae, train)
+
+    def epoch(self, epoch: int, done: int = 0) -> Iterator[tuple[Tensor, Tensor, int]]:
+        """
+        The steps of *epoch* after the first *done* ones.
+
+        Each is v (b, C), eps (b, L) and the number of rows of the whole batch, of which b are this process's.
+        """
+        order = np.random.default_rng([self._seed, _ORDER, epoch]).permutation(len(self._train))
+        batches = np.array_split(order, self.steps)
+        for start in range(done - done % self._span, self.steps, self._span):
+            block = batches[start : start + self._span]
+            v, eps = self._block(np.concatenate(block), (epoch, start // self._span))
+            first = 0
+            for step, batch in enumerate(block, start):
+                mine = [first + len(batch) * rank // self._processes for rank in (self._rank, self._rank + 1)]
+                first += len(batch)
+                if step >= done:
+                    yield v[slice(*mine)], eps[slice(*mine)], len(batch)
+
+    def _block(self, rows: NDArray[np.int64], place: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        device = self._vae.theta.weight.device
+        if self._resident is not None:
+            v = self._resident[torch.from_numpy(rows).to(device)]
+        else:
+            x = self._train[rows]
+            if self._draw is not None:
+                x = self._draw(x, np.random.default_rng([self._seed, _BINARY, *place]))
+            v = standardised(self._vae, x)
+        return v, normals((len(rows), self._vae.config.latent_dim), [self._seed, _NOISE, *place]).to(device)
+
+
+def adaptation_rows(train: Array, draw: Draw | None, seed: int) -> Array:
+    """The rows that scaling and the first biases are taken from: (m, *shape) as the model takes them."""
+    return train if draw is None else draw(train[:20000], np.random.default_rng([seed, _ADAPT]))
+
+
+def standardised(vae: VAE, x: Array) -> Tensor:
+    """Rows as the networks take them, on the model's device: (n, *shape) -> (n, C) float32, a piece at a time."""
+    device, features = vae.theta.weight.device, vae.inputs.features
+    v = torch.empty((len(x), features), device=device)
+    size = max(1, _BLOCK_VALUES // features)
+    for start in range(0, len(x), size):
+        piece = torch.from_numpy(x[start : start + size].astype(vae.inputs.dtype))
+        v[start : start + size] = vae.scaling(piece.to(device))
+    return v
+
+
+def normals(shape: tuple[int, ...], stream: list[int]) -> Tensor:
+    """Draws from N(0, 1), float32, drawn on the CPU: the same for every device and process."""
+    state = int(np.random.SeedSequence(stream).generate_state(1)[0])  # PyTorch's CPU generator takes 32 bits
+    return torch.randn(shape, generator=torch.Generator().manual_seed(state))

@@ -1,0 +1,82 @@
+"""
+Which checkpoint a fit writes, and whether one that is there goes on. Knows files and options; nothing of loops.
+
+A fit goes on only as what it was: with other data, or another option that changes the result, it would end as no
+uninterrupted fit can, so that is refused by name. `--minutes`, `--threads` and `--device` may change.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from service.manifest import Data
+from training import checkpoint
+from training.checkpoint import Checkpoint
+from training.errors import DataError, FitError
+
+_MAY_CHANGE = ("minutes", "threads")
+_REASONS = {"epochs": ": the learning rate falls over all epochs, so that the first ones would have been others"}
+
+
+def require_writable(flag: str, file: Path) -> None:
+    """Make the directory of *file*. Raises FitError, naming *flag*, where *file* cannot be written: before the fit."""
+    if file.is_dir():
+        raise FitError(f"{flag} {file}: a directory; name a file in it")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=file.parent):
+            pass
+    except OSError as error:
+        raise FitError(f"{flag} {file}: cannot be written: {error.strerror}") from None
+
+
+def found(file: Path, resume: bool, data: Data, source: str, training: Mapping[str, Any]) -> Checkpoint | None:
+    """
+    The checkpoint in *file* to go on from, or None for a fresh start.
+
+    *data*, *source* and *training* are those of the fit that was asked for. Raises TrainingError where *file* is of
+    another fit, or would be overwritten while it is unfinished.
+    """
+    if not file.exists():
+        return None
+    if not resume:
+        there = checkpoint.load(file)
+        if there.state is not None:
+            raise FitError(
+                f"{file} is an unfinished fit (epoch {there.state.progress.epoch}): go on with --resume, or delete it"
+            )
+        return None
+    there = checkpoint.load(file)
+    if there.data.hash != data.hash:
+        hashes = f"SHA-256 {data.hash[:12]}..., there {there.data.hash[:12]}..."
+        raise DataError(f"--resume: {source} is not the data of {file}: {hashes}")
+    for option, now, before in _differences(training, there.training):
+        reason = _REASONS.get(option, "")
+        raise FitError(f"--resume: {_flag(option)} is {now}, but {file} was begun with {before}{reason}")
+    return there
+
+
+def _differences(now: Mapping[str, Any], before: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Option, value now, value before: of everything that changes the result."""
+    for group in ("dealing", "model", "options"):
+        old = before.get(group)
+        yield from _unequal(now[group], old if isinstance(old, Mapping) else {})
+
+
+def _unequal(now: Mapping[str, Any], before: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    for option, value in now.items():
+        if isinstance(value, Mapping):
+            yield from _unequal(value, before.get(option, {}))
+        elif option not in _MAY_CHANGE and value != before.get(option):
+            yield option, _shown(value), _shown(before.get(option))
+
+
+def _shown(value: Any) -> str:
+    return ",".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
+
+
+def _flag(option: str) -> str:
+    return f"--{option.replace('_', '-')}"
