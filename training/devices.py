@@ -45,7 +45,7 @@ def launch(device: Device = "cpu") -> Fabric:
         accelerator=taken,
         devices=local,
         num_nodes=world // local,
-        strategy=DDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True) if world > 1 else "auto",
+        strategy=DDPStrategy(forward_sync_buffers=False, gradient_as_bucket_view=True) if world > 1 else "auto",
         plugins=[TorchElasticEnvironment() if elastic else LightningEnvironment()],
     )
     fabric.launch()

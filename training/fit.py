@@ -161,10 +161,16 @@ class _Loop:
         """The rest of the epoch in progress, and its record. *best* becomes its weights if they are better."""
         at, fabric = self.at, self._fabric
         start = time.perf_counter() - at.epoch_seconds
-        bound = self._steps(start)
-        sums = torch.stack([bound, bound.new_tensor(at.rows)])
-        total, rows = torch.as_tensor(fabric.all_reduce(sums, reduce_op="sum")).tolist()
-        found = measure()
+        bound = torch.tensor(at.bound, dtype=torch.float64, device=fabric.device)  # the sum of the rows' ELBOs
+        try:
+            self._steps(start, bound)
+            sums = torch.stack([bound, bound.new_tensor(at.rows)])
+            total, rows = torch.as_tensor(fabric.all_reduce(sums, reduce_op="sum")).tolist()
+            found = measure()
+        except RuntimeError:
+            if fabric.world_size > 1:  # another process has gone; what this one has is whole up to the last step
+                self._save(start, bound)
+            raise
         if found["validation_elbo"] > (-math.inf if at.best_elbo is None else at.best_elbo):
             self.best, at.best_epoch, at.best_elbo = _copy(self._vae), at.epoch, found["validation_elbo"]
         beta, rate = self._schedules(at.step - 1)
@@ -173,14 +179,9 @@ class _Loop:
         record |= {"beta": beta, "learning_rate": rate, "seconds": at.epoch_seconds}
         return {**record, "skipped": at.skipped, "skipped_because": at.causes} if at.skipped else record
 
-    def _steps(self, start: float) -> Tensor:
-        """
-        The steps left of the epoch that began at *start*; between two, the state is saved when it is time.
-
-        Returns the sum of the ELBOs of the epoch's rows, float64, on the device.
-        """
+    def _steps(self, start: float, bound: Tensor) -> None:
+        """The steps left of the epoch that began at *start*; their ELBOs are added to *bound*, float64, ()."""
         at = self.at
-        bound = torch.tensor(at.bound, dtype=torch.float64, device=self._fabric.device)
         for v, eps, rows in self.batches.epoch(at.epoch, at.step):
             found = self.stepper(v, eps, rows, *self._schedules(at.step))
             at.step += 1
@@ -190,9 +191,12 @@ class _Loop:
                 at.in_a_row, at.rows = 0, at.rows + len(v)
                 bound += found
             if self._saver.due():
-                at.bound, at.epoch_seconds = float(bound), time.perf_counter() - start
-                self._saver.save(State(at, self._vae.state_dict(), self.best, self.stepper.moments()))
-        return bound
+                self._save(start, bound)
+
+    def _save(self, start: float, bound: Tensor) -> None:
+        """Save the state between two steps. Raises Interrupted when there was a signal."""
+        self.at.bound, self.at.epoch_seconds = float(bound), time.perf_counter() - start
+        self._saver.save(State(self.at, self._vae.state_dict(), self.best, self.stepper.moments()))
 
     def _schedules(self, step: int) -> tuple[float, float]:
         """

@@ -92,8 +92,12 @@ class Stepper:
     def _why(self, v: Tensor, eps: Tensor) -> str:
         """The first thing on the way from the rows to the gradient that is not finite."""
         vae = self._vae
+        if columns := [vae.inputs.names[c] for c in _worst(v)]:
+            return f"the value of {', '.join(columns)} is not finite"
         with torch.no_grad():
             mu, logvar = vae.encode(v)
+            if not (mu.isfinite().all() and logvar.isfinite().all()):
+                return "what the encoder gives is not finite"
             theta = vae.decode(reparameterize(mu, logvar, eps.unsqueeze(1)).squeeze(1))
             log_px_z, kl = vae.likelihood.log_prob(theta, v), kl_per_latent(mu, logvar)
         if columns := [vae.inputs.names[c] for c in _worst(log_px_z)]:

@@ -156,3 +156,46 @@ def test_values_too_large_to_standardise_are_named() -> None:
     x[::2, 2], x[1::2, 2] = -1.5e308, 1.5e308
     with pytest.raises(DataError, match="x2: its values are too large"):
         fit(model(x), x, x, FitOptions(epochs=1))
+
+
+def test_a_step_that_is_not_finite_is_skipped_and_its_cause_named() -> None:
+    """Column, epoch and step; the log counts it, the weights stay finite, and the other steps are made."""
+    x, warnings, records = rows(60), list[str](), list[Record]()
+    calls = 0
+
+    def draw(batch: NDArray[np.generic], generator: np.random.Generator) -> NDArray[np.generic]:
+        """The second epoch's third batch holds a value that no file could."""
+        nonlocal calls
+        calls += 1
+        found = batch.astype(np.float64)
+        if calls == 3:  # after the adaptation and the first epoch
+            found[25, 3] = np.nan
+        return found
+
+    vae = model(x)
+    fit(vae, x, x, FitOptions(epochs=3, batch_size=10), draw, log=records.append, warn=warnings.append)
+    cause = "step 3: the value of x3 is not finite"
+    assert warnings == [f"epoch 2: 1 of 6 steps skipped: {cause}"]
+    assert [record.get("skipped", 0) for record in records] == [0, 1, 0]
+    assert records[1]["skipped_because"] == [cause]
+    assert all(math.isfinite(record["train_elbo"]) for record in records)
+    assert all(value.isfinite().all() for value in vae.state_dict().values())
+
+
+def test_the_column_whose_likelihood_overflows_is_named() -> None:
+    """A decoder that has run away in one column: its square is past float32's largest."""
+    x, warnings = rows(60), list[str]()
+    vae = model(x)
+
+    def draw(batch: NDArray[np.generic], generator: np.random.Generator) -> NDArray[np.generic]:
+        """Called once an epoch here."""
+        with torch.no_grad():
+            vae.theta.bias[2] = 1e30
+        return batch
+
+    with pytest.raises(
+        FitError, match=r"epoch 2, step 5: 10 steps in a row .* the likelihood of x2 is not finite: low"
+    ):
+        fit(vae, x, x, FitOptions(epochs=9, batch_size=10), draw, warn=warnings.append)
+    causes = [f"step {step}: the likelihood of x2 is not finite" for step in (1, 2, 3)]
+    assert warnings == [f"epoch 1: 6 of 6 steps skipped: {'; '.join(causes)}"]
