@@ -25,7 +25,7 @@ def read_csv(path: Path) -> tuple[list[str], NDArray[np.float64]]:
 
     Raises DataError for anything that is not a finite number.
     """
-    blocks: list[NDArray[np.float64]] = []
+    values, count = np.empty((0, 0)), 0
     rows: list[list[str]] = []
     lines: list[int] = []
     try:
@@ -41,21 +41,52 @@ def read_csv(path: Path) -> tuple[list[str], NDArray[np.float64]]:
                 rows.append(row)
                 lines.append(reader.line_num)
                 if len(rows) == _BLOCK:
-                    blocks.append(_numbers(path, names, rows, lines))
+                    count = _append(values, count, _numbers(path, names, rows, lines))
                     rows, lines = [], []
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise DataError(f"{path.name}: not a CSV file in UTF-8: {error}") from None
+    except csv.Error as error:
+        raise DataError(f"{path.name}: line {reader.line_num}: not CSV: {error}") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path.name}: line {_undecodable(path)}: not UTF-8: {error.reason}") from None
     if rows:
-        blocks.append(_numbers(path, names, rows, lines))
-    if not blocks:
+        count = _append(values, count, _numbers(path, names, rows, lines))
+    if not count:
         raise DataError(f"{path.name}: no rows below the header")
-    return names, np.concatenate(blocks)
+    values.resize((count, len(names)), refcheck=False)
+    return names, values
+
+
+def _append(values: NDArray[np.float64], count: int, block: NDArray[np.float64]) -> int:
+    """
+    Put *block* after the first *count* rows of *values*, which grows in place: large memory is moved, not copied.
+
+    Blocks kept apart and joined at the end would need the table twice. Returns the new count.
+    """
+    total = count + len(block)
+    if total > len(values):
+        values.resize((total + total // 8, block.shape[1]), refcheck=False)
+    values[count:total] = block
+    return total
+
+
+def _undecodable(path: Path) -> int:
+    """The first line that is not UTF-8, from 1."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError:
+                return number
+    return 1
 
 
 def _header(path: Path, names: list[str]) -> list[str]:
     names = [name.strip() for name in names]
     if not names:
-        raise DataError(f"{path.name}: empty; the first line must name the columns")
+        what = "line 1 is blank" if path.stat().st_size else "empty"
+        raise DataError(f"{path.name}: {what}; the first line must name the columns")
+    for separator, word in ((";", "semicolons"), ("\t", "tabs")):
+        if len(names) == 1 and separator in names[0]:
+            raise DataError(f"{path.name}: line 1: separated by {word}; values must be separated by commas")
     for i, name in enumerate(names):
         if not name:
             raise DataError(f"{path.name}: line 1: column {i + 1} has no name")

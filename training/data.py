@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import math
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -70,14 +70,20 @@ def load(source: str) -> Dataset:
         return _digits()
     path = Path(source)
     if not path.exists():
-        raise DataError(f"{source}: no such file or directory")
+        hint = f"; of scikit-learn's sets there is {DIGITS}" if source.startswith("sklearn:") else ""
+        raise DataError(f"{source}: no such file or directory{hint}")
     if path.is_dir():
+        name = path.resolve().name
         x, labels, test, test_labels = read_idx_directory(path)
-        return Dataset(path.name, image_inputs(path.name, x), x, labels, test=test, test_labels=test_labels)
-    if path.suffix == ".csv":
+        inputs = image_inputs(name, x)
+        for images in (x, test):
+            if images is not None:
+                _require_finite(name, images, inputs)
+        return Dataset(name, inputs, x, labels, test=test, test_labels=test_labels)
+    if path.suffix.lower() == ".csv":
         names, x = read_csv(path)
         return Dataset(path.name, table_inputs(names), x)
-    if path.suffix in (".npy", ".npz"):
+    if path.suffix.lower() in (".npy", ".npz"):
         return from_arrays(path.name, _numpy_load(path))
     if "idx" in path.name:
         return from_arrays(path.name, {"X": read_idx(path)})
@@ -158,9 +164,14 @@ def _numpy_load(path: Path) -> dict[str, Array]:
             loaded = np.load(file, allow_pickle=False)
             if isinstance(loaded, np.ndarray):
                 return {"X": loaded}
-            return {name: loaded[name] for name in loaded.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path.name}: not a file of plain numpy arrays: {error}") from None
+            found = {name: loaded[name] for name in loaded.files}
+    except (ValueError, OSError, EOFError, MemoryError, zlib.error, zipfile.BadZipFile) as error:
+        reason = "objects (pickle), or no numpy file at all" if "pickle" in str(error) else error
+        raise DataError(f"{path.name}: not a file of plain numpy arrays: {reason}") from None
+    for name, array in found.items():
+        if not isinstance(array, np.ndarray):
+            raise DataError(f"{path.name}: {name} is not a numpy array")
+    return found
 
 
 def _column_names(source: str, names: list[str], count: int) -> list[str]:
@@ -188,11 +199,17 @@ def _flags(source: str, y: Array, rows: int) -> NDArray[np.bool_]:
 
 
 def _require_finite(source: str, x: Array, inputs: Inputs) -> None:
+    """Refuse NaN, infinity, and what becomes infinite in the dtype of the model; a piece at a time."""
     if x.dtype.kind != "f":
         return
     flat = x.reshape(len(x), -1)
-    wrong = ~np.isfinite(flat)
-    if wrong.any():
-        row, c = divmod(int(np.argmax(wrong)), math.prod(inputs.shape))
-        what = "column" if inputs.kind == "table" else "pixel"
-        raise DataError(f"{source}: row {row}, {what} {inputs.names[c]!r}: {flat[row, c]} is not a finite number")
+    step = max(1, 2**22 // flat.shape[1])
+    for start in range(0, len(flat), step):
+        piece = flat[start : start + step]
+        with np.errstate(over="ignore"):
+            wrong = ~np.isfinite(piece.astype(inputs.dtype, copy=False))
+        if wrong.any():
+            row, c = divmod(int(np.argmax(wrong)), flat.shape[1])
+            value, what = piece[row, c], "column" if inputs.kind == "table" else "pixel"
+            reason = f"too large for {inputs.dtype}" if np.isfinite(value) else "not a finite number"
+            raise DataError(f"{source}: row {start + row}, {what} {inputs.names[c]!r}: {value!s} is {reason}")

@@ -51,10 +51,14 @@ def read_idx_directory(path: Path) -> tuple[Array, Array | None, Array | None, A
     """
     x = _find(path, "train-images-idx3-ubyte")
     if x is None:
-        raise DataError(f"{path.name}: no train-images-idx3-ubyte or train-images-idx3-ubyte.gz in this directory")
+        raise DataError(f"{path}: no train-images-idx3-ubyte or train-images-idx3-ubyte.gz in this directory")
     labels = _find(path, "train-labels-idx1-ubyte")
     test, test_labels = _find(path, "t10k-images-idx3-ubyte"), _find(path, "t10k-labels-idx1-ubyte")
     for images, classes, name in ((x, labels, "train"), (test, test_labels, "t10k")):
+        if images is not None and (images.ndim != 3 or not images.size):
+            raise DataError(f"{path.name}: the {name} images have shape {images.shape}; (n, height, width) is needed")
+        if classes is not None and classes.ndim != 1:
+            raise DataError(f"{path.name}: the {name} labels have shape {classes.shape}; (n,) is needed")
         if images is not None and classes is not None and len(images) != len(classes):
             raise DataError(f"{path.name}: {len(images)} {name} images, but {len(classes)} labels")
     if test is not None and test.shape[1:] != x.shape[1:]:

@@ -71,7 +71,7 @@ def deal(dataset: Dataset, dealing: Dealing) -> Parts:
     if mode != "none":
         grey_range(dataset.inputs)
     split = split_rows(len(dataset.x), dealing.fractions, dealing.seed, given is not None)
-    train = dataset.x[split.train]
+    train, given_inputs = dataset.x[split.train], dataset.inputs  # *draw* must not keep all of dataset.x alive
     return Parts(
         inputs=dataset.inputs if mode == "none" else binary_inputs(dataset.inputs),
         train=train if mode == "dynamic" else as_inputs(train, dataset.inputs, dealing, 0),
@@ -79,7 +79,7 @@ def deal(dataset: Dataset, dealing: Dealing) -> Parts:
         calibration=as_inputs(dataset.x[split.calibration], dataset.inputs, dealing, 2),
         test=as_inputs(dataset.x[split.test] if given is None else given, dataset.inputs, dealing, 3),
         anomalies=None if dataset.anomalies is None else as_inputs(dataset.anomalies, dataset.inputs, dealing, 4),
-        draw=(lambda rows, generator: binarize(rows, dataset.inputs, mode, generator)) if mode == "dynamic" else None,
+        draw=(lambda rows, generator: binarize(rows, given_inputs, mode, generator)) if mode == "dynamic" else None,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import struct
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -45,12 +46,17 @@ def test_a_csv_is_a_table_with_the_names_of_its_header(tmp_path: Path) -> None:
         ("1,2\n3,4\n", r"rows.csv: line 1: only numbers; the first line must name the columns"),
         ("a,b\n", r"rows.csv: no rows below the header"),
         ("", r"rows.csv: empty"),
+        ("\na,b\n1,2\n", r"rows.csv: line 1 is blank; the first line must name the columns"),
+        ("a;b\n1;2\n", r"rows.csv: line 1: separated by semicolons; values must be separated by commas"),
+        ("a\tb\n1\t2\n", r"rows.csv: line 1: separated by tabs; values"),
+        ('a,b\n1,2\n"3,4\n', r"rows.csv: line 3: not CSV: unexpected end of data"),
+        ("a,b\n1,2\n3,\udce9\n", r"rows.csv: line 3: not UTF-8: invalid continuation byte"),
     ],
 )
 def test_a_csv_that_cannot_be_read_names_line_column_and_reason(tmp_path: Path, text: str, message: str) -> None:
     """The message is enough to mend the file."""
     file = tmp_path / "rows.csv"
-    file.write_text(text)
+    file.write_text(text, encoding="utf-8", errors="surrogateescape")
     with pytest.raises(DataError, match=message):
         load(str(file))
 
@@ -91,6 +97,8 @@ def test_the_shape_of_an_array_tells_the_layout_of_its_images(shape: tuple[int, 
         ({"X": np.array([["a", "b"]])}, "not numbers"),
         ({"X": np.array([[0.0, 1.0], [2.0, np.nan]])}, "row 1, column 'x1': nan is not a finite number"),
         ({"X": np.full((2, 3, 3), np.inf)}, "row 0, pixel '0,0': inf is not a finite number"),
+        ({"X": np.full((2, 3, 3), 1e300)}, r"row 0, pixel '0,0': 1e\+300 is too large for float32"),
+        ({"X": np.full((2, 3), np.longdouble("1e4000"))}, r"row 0, column 'x0': 1e\+4000 is too large for float64"),
         ({"X": np.zeros((3, 2)), "y": np.array([0, 1])}, r"y has shape \(2,\)"),
         ({"X": np.zeros((3, 2)), "y": np.array([0, 1, 2])}, "y must be 0 .* row 2 is not"),
         ({"X": np.zeros((3, 2)), "y": np.ones(3)}, "every row is an anomaly"),
@@ -106,6 +114,52 @@ def test_arrays_that_do_not_belong_together_are_named(
     """Each refusal names the file and the reason."""
     with pytest.raises(DataError, match=f"rows.npz: .*{message}"):
         from_arrays("rows.npz", arrays)
+
+
+def test_a_value_that_is_not_finite_is_found_far_down() -> None:
+    """The check goes a piece at a time, and counts rows from the start."""
+    x = np.zeros((70_000, 64), np.float32)
+    x[69_999, 7] = -np.inf
+    with pytest.raises(DataError, match=r"rows.npy: row 69999, column 'x7': -inf is not a finite number"):
+        from_arrays("rows.npy", {"X": x})
+
+
+def test_a_long_csv_is_read_whole(tmp_path: Path) -> None:
+    """More rows than are read at once, in their order."""
+    file, x = tmp_path / "rows.csv", np.arange(50_006.0).reshape(-1, 2)
+    np.savetxt(file, x, delimiter=",", header="a,b", comments="", fmt="%d")
+    np.testing.assert_array_equal(load(str(file)).x, x)
+
+
+@pytest.mark.parametrize(
+    ("train", "labels", "message"),
+    [
+        (np.zeros(4, np.uint8), None, r"the train images have shape \(4,\)"),
+        (np.zeros((0, 2, 2), np.uint8), None, r"the train images have shape \(0, 2, 2\)"),
+        (np.zeros((2, 2, 2), np.uint8), np.zeros((2, 1), np.uint8), r"the train labels have shape \(2, 1\)"),
+        (np.zeros((2, 2, 2), np.uint8), np.zeros(3, np.uint8), "2 train images, but 3 labels"),
+    ],
+)
+def test_a_directory_of_idx_files_of_other_shapes_is_refused(
+    tmp_path: Path,
+    train: np.ndarray[tuple[int, ...], np.dtype[np.uint8]],
+    labels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]] | None,
+    message: str,
+) -> None:
+    """Files under the names of MNIST's that hold something else."""
+    write_idx(tmp_path / "train-images-idx3-ubyte", train)
+    if labels is not None:
+        write_idx(tmp_path / "train-labels-idx1-ubyte", labels)
+    with pytest.raises(DataError, match=message):
+        load(str(tmp_path))
+
+
+def test_a_member_of_an_npz_that_is_no_array_is_refused(tmp_path: Path) -> None:
+    """Numpy gives its bytes instead."""
+    with zipfile.ZipFile(tmp_path / "rows.npz", "w") as archive:
+        archive.writestr("X.npy", b"garbage")
+    with pytest.raises(DataError, match=r"rows.npz: X is not a numpy array"):
+        load(str(tmp_path / "rows.npz"))
 
 
 def test_pickles_are_refused(tmp_path: Path) -> None:
