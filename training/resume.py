@@ -40,7 +40,7 @@ def found(file: Path, resume: bool, data: Data, source: str, training: Mapping[s
     *data*, *source* and *training* are those of the fit that was asked for. Raises TrainingError where *file* is of
     another fit, or would be overwritten while it is unfinished.
     """
-    if not file.exists():
+    if not file.is_file():  # a directory is refused by `require_writable`
         return None
     if not resume:
         there = checkpoint.load(file)

@@ -271,3 +271,40 @@ def test_a_fit_is_repeated_from_its_manifest(tmp_path: Path) -> None:
     second = open_bundle(tmp_path / "b" / "m")
     assert second.graphs == first.graphs
     assert second.manifest.evaluation == first.manifest.evaluation
+
+
+@pytest.mark.parametrize(
+    ("flag", "place", "message"),
+    [
+        ("--checkpoint", ".", "--checkpoint .: a directory; name a file in it"),
+        ("--checkpoint", "pumps", "--checkpoint pumps: a directory; name a file in it"),
+        ("--checkpoint", "rows.csv/c.npz", "--checkpoint rows.csv/c.npz: cannot be written: "),
+        ("--log", ".", "--log .: a directory; name a file in it"),
+        ("--log", "rows.csv/fit.jsonl", "--log rows.csv/fit.jsonl: cannot be written: "),
+        ("--checkpoint", "rows.csv", "rows.csv: not a checkpoint of this version"),
+    ],
+)
+def test_places_that_cannot_be_written_are_named_before_the_fit(
+    tmp_path: Path,
+    flag: str,
+    place: str,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Not after hours of it; and a file that is something else is not overwritten."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pumps").mkdir()
+    before = write_csv(tmp_path / "rows.csv", 60, 0).read_bytes()
+    assert main(["fit", "--data", "rows.csv", "--output", "pumps", *QUICK, flag, place]) == 2
+    assert message in capsys.readouterr().err
+    assert (tmp_path / "rows.csv").read_bytes() == before
+    assert not list((tmp_path / "pumps").iterdir())
+
+
+def test_a_checkpoint_of_another_schema_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By both numbers, and with what to do."""
+    config = np.frombuffer(json.dumps({"schema": 1}).encode(), np.uint8)
+    np.savez(tmp_path / "old.npz", config=config)
+    assert main(["export", "--checkpoint", str(tmp_path / "old.npz"), "--output", str(tmp_path / "m")]) == 2
+    assert "a checkpoint of schema 1; this version of vae-train reads 2 only: fit again" in capsys.readouterr().err

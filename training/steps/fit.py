@@ -135,6 +135,8 @@ def _fitted(options: Namespace, job: _Job, fabric: Fabric) -> Checkpoint:
     """The finished checkpoint: fitted now, or from where an earlier run was."""
     file, first = job.checkpoint, fabric.is_global_zero
     told: Callable[..., None] = say if first else lambda *_: None
+    resume.require_writable("--checkpoint", file)
+    resume.require_writable("--log", job.log)
     before = resume.found(file, options.resume, job.made_of, str(job.training["source"]), job.training)
     if options.resume and before is None and first:
         warn(f"--resume: there is no {file}; this is a fresh start")
@@ -142,8 +144,6 @@ def _fitted(options: Namespace, job: _Job, fabric: Fabric) -> Checkpoint:
         told(options, f"{file} is a finished fit: going on with the bundle")
         return before
     inputs = binary_inputs(job.parts.inputs) if options.likelihood == "bernoulli" else job.parts.inputs
-    resume.require_writable("--checkpoint", file)
-    resume.require_writable("--log", job.log)
     training, state = job.training, None
     if before is not None and before.state is not None:
         state = before.state
