@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from service.manifest import Likelihood as Described
+from training.moments import SIGMA_MIN
 
 Family = Literal["bernoulli", "gaussian"]
 Sigma = Literal["feature", "shared"]
 
 NORMAL_95: Final = 1.959963984540054  # the 97.5 % quantile of N(0, 1)
 LOG_SIGMA_MAX: Final = 3.0
-SIGMA_MIN: Final = 1e-3
 
 
 class Likelihood(nn.Module):

@@ -14,7 +14,7 @@ from training.errors import DataError, FitError
 from training.fit import FitOptions, fit
 from training.likelihoods import Gaussian
 from training.models.mlp import VAE, VAEConfig
-from training.scaling import log_sigma_floor, moments
+from training.moments import log_sigma_floor, moments
 from training.validation import Record, validate
 
 SMALL = VAEConfig(latent_dim=2, hidden=(8,), likelihood="gaussian")

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from service.manifest import Inputs
 from training.likelihoods import Family, Gaussian, Likelihood, Sigma, make_likelihood
-from training.scaling import Scaling, log_sigma_floor, moments
+from training.moments import log_sigma_floor, moments
+from training.scaling import Scaling
 
 Activation = Literal["silu", "relu", "tanh"]
 Array = NDArray[np.generic]
