@@ -21,8 +21,10 @@ from service.bundle import open_bundle
 from service.calibration import false_alarm_rate, rank, threshold
 from service.engine import Engine
 from training.data import DIGITS, load
-from training.evaluate import auroc, beta_binomial_interval, scores_of
+from training.evaluate import beta_binomial_interval
 from training.parts import held_out
+from training.ranking import auroc
+from training.scorer import scores_of
 
 ALPHA = 0.05
 
@@ -34,7 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the noise and the shuffling")
     options = parser.parse_args(arguments)
     bundle = open_bundle(options.bundle)
-    digits, _, which = held_out(load(DIGITS), bundle.manifest)
+    found = held_out(load(DIGITS), bundle.manifest)
+    digits = found.x
     generator = np.random.default_rng(options.seed)
     noise = generator.uniform(0, 16, digits.shape).astype(np.float32)
     shuffled = generator.permuted(digits.reshape(len(digits), -1), axis=1).reshape(digits.shape)
@@ -43,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     samples = bundle.manifest.scoring.samples
     print(f"Bundle {bundle.manifest.name}/{bundle.manifest.version} ({bundle.bundle_id[:12]}), {len(digits)} digits:")
-    print(f"{which}. K = {samples}.\n")
+    print(f"{found.which}. K = {samples}.\n")
     print("| score | AUROC, uniform noise | AUROC, shuffled pixels | false alarms at 5 % | 90 % interval | holds |")
     print("|---|---|---|---|---|---|")
     for entry in bundle.manifest.calibrated:

@@ -26,6 +26,7 @@ from training.models.mlp import VAE
 from training.noise import noise_table
 from training.output import now
 from training.parity import check_parity, golden_vectors
+from training.parts import Parts
 
 Array = NDArray[np.generic]
 
@@ -34,11 +35,21 @@ _PLAIN: tuple[Operation, ...] = ("encode", "decode", "sample", "interpolate", "r
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Model inputs that the fit did not see. *calibration* empty: the bundle cannot score. *test* may be empty."""
+    """
+    Model inputs that the fit did not see. *calibration* empty: the bundle cannot score. *test* may be empty.
+
+    *learned*: what it did see, training and validation rows, for the baselines.
+    """
 
     calibration: Array
     test: Array
     anomalies: Array | None = None
+    learned: tuple[Array, Array] | None = None
+
+    @classmethod
+    def of(cls, parts: Parts) -> HeldOut:
+        """The parts of a data set that was dealt out."""
+        return cls(parts.calibration, parts.test, parts.anomalies, parts.learned())
 
 
 def build_bundle(
@@ -92,7 +103,7 @@ def build_bundle(
     engine.self_check(made)
     if not len(held_out.test):
         return made
-    evaluation = evaluate(made, engine, held_out.test, held_out.anomalies, draws, seed)
+    evaluation = evaluate(made, engine, held_out.test, held_out.anomalies, draws, seed, held_out.learned)
     return replace(made, manifest=manifest.model_copy(update={"evaluation": evaluation}))
 
 

@@ -18,8 +18,9 @@ from service import calibration
 from service.bundle import Bundle
 from service.engine import Engine
 from service.manifest import Inputs
-from service.scores import score
-from training.scorer import chunks, outputs_of, run_scorer
+from training.contest import contest
+from training.ranking import auroc
+from training.scorer import chunks, scores_of
 
 Array = NDArray[np.generic]
 Floats = NDArray[np.float64]
@@ -29,20 +30,32 @@ _CHUNK_VALUES = 2**21
 
 
 def evaluate(
-    bundle: Bundle, engine: Engine, x: Array, anomalies: Array | None = None, draws: int = 64, seed: int = 0
+    bundle: Bundle,
+    engine: Engine,
+    x: Array,
+    anomalies: Array | None = None,
+    draws: int = 64,
+    seed: int = 0,
+    learned: tuple[Array, Array] | None = None,
 ) -> dict[str, JsonValue]:
     """
     Everything there is to say of *bundle* on normal rows *x* and, where there are any, labelled *anomalies*.
 
-    *draws*: K of the importance-weighted bound.
+    *draws*: K of the importance-weighted bound. *learned*: the training and validation rows, for the baselines.
     """
     report: dict[str, JsonValue] = {"rows": len(x), **bounds(engine, bundle.manifest.inputs, x, draws, seed)}
     report |= latents(engine, bundle.manifest.inputs, x)
     if bundle.manifest.calibrated:
-        report["false_alarms"] = false_alarms(bundle, engine, x)
+        scores = scores_of(bundle, engine, x)
+        report["false_alarms"] = false_alarms(bundle, scores[bundle.manifest.scoring.kind])
         if anomalies is not None:
             report["anomalies"] = len(anomalies)
-            report["auroc"] = ranking(bundle, engine, x, anomalies)
+            found = scores_of(bundle, engine, anomalies)
+            report["auroc"] = {kind: auroc(scores[kind], found[kind]) for kind in scores}
+    if learned is None:
+        report["baselines"] = {"missing": "the rows that the bundle was fitted to are not at hand"}
+    else:
+        report["baselines"] = contest(bundle, engine, x, anomalies, *learned, seed)
     return report
 
 
@@ -96,26 +109,25 @@ def latents(engine: Engine, inputs: Inputs, x: Array) -> dict[str, JsonValue]:
     return {"active_units": int((mu.var(axis=0) > ACTIVE).sum()), "kl_per_latent": [round(v, 4) for v in kl.tolist()]}
 
 
-def false_alarms(bundle: Bundle, engine: Engine, x: Array) -> list[JsonValue]:
+def false_alarms(bundle: Bundle, scores: Floats) -> list[JsonValue]:
     """
-    For each calibrated alpha of the default score: how many normal rows *x* it flags, and how many it may.
+    For each calibrated alpha of the default score: how many normal rows it flags by their *scores*, and may flag.
 
     The count on m rows, given n calibration rows, is beta-binomial; its central 90 % interval stands beside it.
     """
     scoring = bundle.manifest.scoring
     entry = next(e for e in bundle.manifest.calibrated if (e.kind, e.samples) == (scoring.kind, scoring.samples))
-    scores = scores_of(bundle, engine, x)[scoring.kind]
     found: list[JsonValue] = []
     for threshold in entry.thresholds:
         k = calibration.rank(entry.rows, threshold.alpha)
-        low, high = beta_binomial_interval(len(x), entry.rows + 1 - k, k)
+        low, high = beta_binomial_interval(len(scores), entry.rows + 1 - k, k)
         flagged = int((scores > threshold.threshold).sum())
         found.append(
             {
                 "alpha": threshold.alpha,
                 "flagged": flagged,
-                "rate": flagged / len(x),
-                "interval": [low / len(x), high / len(x)],
+                "rate": flagged / len(scores),
+                "interval": [low / len(scores), high / len(scores)],
                 "inside": low <= flagged <= high,
             }
         )
@@ -126,21 +138,6 @@ def ranking(bundle: Bundle, engine: Engine, normal: Array, anomalies: Array) -> 
     """The AUROC of each score kind at the default K: the chance that an anomaly scores above a normal row."""
     inside, outside = scores_of(bundle, engine, normal), scores_of(bundle, engine, anomalies)
     return {kind: auroc(inside[kind], outside[kind]) for kind in inside}
-
-
-def scores_of(bundle: Bundle, engine: Engine, x: Array) -> dict[str, Floats]:
-    """The scores of each kind with the default K and the draws of the bundle, as the service has them: (n,) each."""
-    kinds = bundle.manifest.capabilities.score_kinds
-    eps = bundle.eps[: bundle.manifest.scoring.samples]
-    outputs = run_scorer(engine, bundle.manifest.inputs, x, eps, outputs_of(kinds))
-    return {kind: score(kind, outputs) for kind in kinds}
-
-
-def auroc(normal: Floats, anomalies: Floats) -> float:
-    """P(anomaly > normal) + P(equal) / 2, from the ranks (Mann & Whitney 1947)."""
-    ordered = np.sort(normal)
-    below = np.searchsorted(ordered, anomalies, side="left") + np.searchsorted(ordered, anomalies, side="right")
-    return float(below.mean() / 2 / len(normal))
 
 
 def beta_binomial_interval(m: int, a: int, b: int, level: float = 0.9) -> tuple[int, int]:

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from pydantic import JsonValue, TypeAdapter
 
 from service.manifest import Inputs, Manifest
+from training.baselines import most_rows, thinned
 from training.binarize import Mode, binarize, binary_inputs, grey_range
 from training.data import Dataset
 from training.errors import DataError
-from training.split import Fractions, split_rows
+from training.split import Fractions, Rows, split_rows
 
 Array = NDArray[np.generic]
 Draw = Callable[[Array, np.random.Generator], Array]
@@ -57,6 +58,14 @@ class Parts:
     test: Array
     anomalies: Array | None
     draw: Draw | None
+    test_labels: Array | None = None
+
+    def learned(self, seed: int = 0) -> tuple[Array, Array]:
+        """Training and validation rows as model inputs, for the baselines: thinned to as many as they look at."""
+        train = thinned(self.train, most_rows(self.inputs.features), seed)
+        if self.draw is not None:
+            train = self.draw(train, np.random.default_rng([seed, 9]))
+        return train, self.validation
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -80,6 +89,7 @@ def deal(dataset: Dataset, dealing: Dealing) -> Parts:
         test=as_inputs(dataset.x[split.test] if given is None else given, dataset.inputs, dealing, 3),
         anomalies=None if dataset.anomalies is None else as_inputs(dataset.anomalies, dataset.inputs, dealing, 4),
         draw=(lambda rows, generator: binarize(rows, given_inputs, mode, generator)) if mode == "dynamic" else None,
+        test_labels=_test_labels(dataset, split.test),
     )
 
 
@@ -88,9 +98,30 @@ def as_inputs(x: Array, inputs: Inputs, dealing: Dealing, stream: int) -> Array:
     return binarize(x, inputs, dealing.binarize, np.random.default_rng([dealing.seed, 7, stream]))
 
 
-def held_out(dataset: Dataset, manifest: Manifest) -> tuple[Array, Array | None, str]:
+def _test_labels(dataset: Dataset, rows: Rows) -> Array | None:
+    if dataset.test is not None:
+        return dataset.test_labels
+    return None if dataset.labels is None else dataset.labels[rows]
+
+
+@dataclass(frozen=True)
+class Unseen:
     """
-    Of *dataset*, the normal rows and the anomalies that the bundle never saw, and a word on which rows these are.
+    Rows that a bundle never saw: normal ones with their classes, and anomalies. *which*: a word on which these are.
+
+    *learned*: the training and validation rows, where the data set is the one that the bundle was fitted to.
+    """
+
+    x: Array
+    labels: Array | None
+    anomalies: Array | None
+    which: str
+    learned: tuple[Array, Array] | None = None
+
+
+def held_out(dataset: Dataset, manifest: Manifest) -> Unseen:
+    """
+    The rows of *dataset* that the bundle never saw.
 
     The data set that the bundle was fitted to gives its test rows; any other one all of its rows.
     Raises DataError where it is not of the bundle's kind.
@@ -101,11 +132,12 @@ def held_out(dataset: Dataset, manifest: Manifest) -> tuple[Array, Array | None,
         raise DataError(f"{dataset.source}: the bundle was calibrated on these rows; nothing can be measured on them")
     if dataset.hash == manifest.data.hash:
         parts = deal(dataset, dealing)
-        return parts.test, parts.anomalies, "the test rows of the split that the bundle was fitted with"
+        which = "the test rows of the split that the bundle was fitted with"
+        return Unseen(parts.test, parts.test_labels, parts.anomalies, which, parts.learned())
     dataset = matched(dataset, manifest.inputs, dealing)
     x = as_inputs(dataset.x, dataset.inputs, dealing, 3)
     anomalies = None if dataset.anomalies is None else as_inputs(dataset.anomalies, dataset.inputs, dealing, 4)
-    return x, anomalies, "all rows: this is not the data that the bundle was fitted to"
+    return Unseen(x, dataset.labels, anomalies, "all rows: this is not the data that the bundle was fitted to")
 
 
 def matched(dataset: Dataset, inputs: Inputs, dealing: Dealing) -> Dataset:

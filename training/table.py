@@ -1,9 +1,12 @@
-"""An evaluation as text: what `vae-train evaluate` prints. Knows only the dictionary that `evaluate` returns."""
+"""An evaluation as text: what `vae-train evaluate` prints. Knows the dictionary that `evaluate` returns."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+
+from training.baselines import NAMES
+from training.contest import LABELLED, norm_alarm, verdict
 
 _BOUNDS = {
     "elbo": "ELBO",
@@ -32,4 +35,23 @@ def lines(evaluation: Mapping[str, Any]) -> list[str]:
         out.append(f"{label:<34}{row['rate']:>10.4f} {verdict} the 90 % interval {low:.4f} to {high:.4f}")
     for kind, value in evaluation.get("auroc", {}).items():
         out.append(f"{f'AUROC of {kind}':<34}{value:>10.4f} ({evaluation['anomalies']} labelled anomalies)")
-    return out
+    return out + _baselines(evaluation.get("baselines"), evaluation["log_px"]["mean"])
+
+
+def _baselines(found: Mapping[str, Any] | None, log_px: float) -> list[str]:
+    """The baselines beside the VAE: their ranking, their densities, and who wins."""
+    if found is None:
+        return []
+    if "missing" in found:
+        return [f"no baselines: {found['missing']}"]
+    what = f"{found['anomalous_rows']} {found['against']}" if found["against"] == LABELLED else "shuffled rows"
+    out = [f"{f'against {what}':<34}{'AUROC':>10}{'avg. precision':>16}{'log p(x)':>12}"]
+    densities = {name: figure["mean"] for name, figure in found.get("log_px", {}).items()}
+    if densities:
+        densities[found["kind"]] = log_px
+    for name, row in found["ranking"].items():
+        label = f"  {NAMES[name]}" if name in NAMES else f"  VAE, {name}"
+        density = f"{densities[name]:>12.3f}" if name in densities else ""
+        out.append(f"{label:<34}{row['auroc']:>10.4f}{row['average_precision']:>16.4f}{density}")
+    out += [f"  {NAMES[name]}: not run, {reason}" for name, reason in found["left_out"].items()]
+    return [*out, verdict(found), *filter(None, [norm_alarm(found)])]

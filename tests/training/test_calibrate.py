@@ -15,8 +15,9 @@ from service.engine import Engine
 from service.scores import FEATURE_OUTPUTS, score
 from tests.training.small import Fitted
 from training.calibrate import KINDS, SAMPLES, calibrate
-from training.evaluate import auroc, beta_binomial_interval, bounds, evaluate, latents
+from training.evaluate import beta_binomial_interval, bounds, evaluate, latents
 from training.objective import kl_per_latent
+from training.ranking import auroc
 from training.recalibrate import recalibrate
 from training.table import lines
 

@@ -16,7 +16,7 @@ def run(options: Namespace) -> None:
     """The next version of a bundle, calibrated on these rows."""
     bundle = open_bundle(options.bundle)
     dataset = data.load(options.data)
-    x, _, _ = held_out(dataset, bundle.manifest)
+    x = held_out(dataset, bundle.manifest).x
     model_dir = bundle.path.parent
     made = recalibrate(bundle, next_version(model_dir), x, dataset.hash, options.threads)
     write_bundle(options, model_dir, made)

@@ -17,11 +17,11 @@ from training.steps.said import say
 def run(options: Namespace) -> None:
     """The figures of a bundle on rows that it has not seen."""
     bundle = open_bundle(options.bundle)
-    x, anomalies, which = held_out(data.load(options.data), bundle.manifest)
-    if not len(x):
+    found = held_out(data.load(options.data), bundle.manifest)
+    if not len(found.x):
         raise TrainingError(f"{options.data}: there are no test rows: the bundle was fitted with --test 0")
     engine = Engine(bundle.graphs, threads=options.threads)
-    evaluation = evaluate(bundle, engine, x, anomalies, options.draws, options.seed)
+    evaluation = evaluate(bundle, engine, found.x, found.anomalies, options.draws, options.seed, found.learned)
     if options.json:
         options.json.write_text(json.dumps(evaluation, indent=1) + "\n")
-    say(options, f"{bundle.path}: {which}", *table.lines(evaluation))
+    say(options, f"{bundle.path}: {found.which}", *table.lines(evaluation))

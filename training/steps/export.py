@@ -34,7 +34,7 @@ def run(options: Namespace) -> None:
                 "or export with that data and calibrate on this one"
             )
         parts = deal(dataset, Dealing.of(found.training))
-        rows = HeldOut(parts.calibration, parts.test, parts.anomalies)
+        rows = HeldOut.of(parts)
     bundle = build_bundle(
         found.vae,
         name,

@@ -65,7 +65,7 @@ def run(options: Namespace) -> None:
             version,
             job.made_of,
             fitted.training,
-            HeldOut(job.parts.calibration, job.parts.test, job.parts.anomalies),
+            HeldOut.of(job.parts),
             seed=options.seed,
             threads=options.threads,
             draws=options.draws,
