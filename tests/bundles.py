@@ -40,10 +40,12 @@ def image_rows(n: int, seed: int = 0) -> np.ndarray:
     return (np.random.default_rng(seed).random((n, 2, 3)) < 0.4).astype(np.float32)
 
 
-def make_bundle(model_dir: Path, inputs: Inputs, family: Family, x: np.ndarray, version: int = 1) -> Path:
+def make_bundle(
+    model_dir: Path, inputs: Inputs, family: Family, x: np.ndarray, version: int = 1, latent_dim: int = 4
+) -> Path:
     """An untrained VAE on *inputs* as a bundle, calibrated on the second half of the rows *x*."""
     torch.set_num_threads(1)
-    config = VAEConfig(latent_dim=4, hidden=(8,), likelihood=family, standardise=family != "bernoulli")
+    config = VAEConfig(latent_dim=latent_dim, hidden=(8,), likelihood=family, standardise=family != "bernoulli")
     vae = VAE(inputs, config, seed=version)
     vae.adapt(x[: len(x) // 2])
     calibration = x[len(x) // 2 :]

@@ -31,7 +31,7 @@ LAYERS = (
 """The modules of `service` from the top down: each may import those below it, and none beside or above it."""
 
 LEAVES = {"calibration", "errors", "latent", "manifest", "onnx_file", "scores", "settings"}
-SHARED = {"manifest", "bundle", "scores", "calibration", "engine", "errors", "onnx_file"}
+SHARED = {"manifest", "bundle", "scores", "calibration", "latent", "engine", "errors", "onnx_file"}
 """What `training` may use of `service`: the bundle, the numbers that both must agree on, and what runs them."""
 
 WEB = {"fastapi", "starlette", "uvicorn"}

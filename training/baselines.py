@@ -36,6 +36,9 @@ NAMES: Final = {
 }
 """What each is called, by the key under which it stands in an evaluation."""
 
+IN_WORDS: Final = {name: text if name in ("ppca", "knn") else f"the {text}" for name, text in NAMES.items()}
+"""The same in the middle of a sentence."""
+
 MOST_ROWS: Final = 20000
 MOST_VALUES: Final = 10_000_000
 """What is learned from: at most so many training rows, and fewer where rows are wide."""

@@ -18,7 +18,7 @@ from sklearn.metrics import average_precision_score
 
 from service.bundle import Bundle
 from service.engine import Engine
-from training.baselines import NAMES, fit_baselines, norm, thinned
+from training.baselines import IN_WORDS, fit_baselines, norm, thinned
 from training.ranking import auroc, auroc_difference, rank_correlation
 from training.scorer import scores_of
 
@@ -79,18 +79,18 @@ def shuffled(x: Array, seed: int) -> Array:
 def verdict(found: Mapping[str, Any]) -> str:
     """In a sentence: who ranks the anomalies better. Within two standard errors nobody does."""
     values = {name: row["auroc"] for name, row in found["ranking"].items()}
-    vae, other, name = values[found["kind"]], values[found["best"]], NAMES[found["best"]]
+    vae, other, name = values[found["kind"]], values[found["best"]], IN_WORDS[found["best"]]
     these = (
         "these anomalies" if found["against"] == LABELLED else "shuffled rows (a stand-in for anomalies, none labelled)"
     )
     if abs(found["lead"]) <= 2 * found["lead_error"] or found["lead"] == 0:
         return (
             f"This VAE ranks {these} about as well as {name}, the best baseline: AUROC {vae:.3f} and {other:.3f}, "
-            f"a difference within two standard errors of {found['lead_error']:.3f}"
+            f"a difference within chance (standard error {found['lead_error']:.3f})"
         )
     if found["lead"] > 0:
         return f"{_first_up(name)} ranks {these} better than this VAE: AUROC {other:.3f} against {vae:.3f}"
-    return f"This VAE ranks {these} better than every baseline: AUROC {vae:.3f} against {other:.3f} of {name}, the best"
+    return f"This VAE ranks {these} better than every baseline: AUROC {vae:.3f} against {other:.3f} of {name}"
 
 
 def norm_alarm(found: Mapping[str, Any]) -> str | None:

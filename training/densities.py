@@ -2,7 +2,7 @@
 Densities to hold a VAE against: probabilistic PCA and a Gaussian mixture, in nats of the original units.
 
 They share with the VAE what decides a density's height: the standardisation (and its Jacobian), the clamp, and the
-floor under every sigma. A constant feature has no density of its own; it gets a normal of the floor's width, the
+floor under every sigma. A constant column has no density of its own; it gets a normal of the floor's width, the
 best that the VAE can do there too. Fitting is scikit-learn's. n rows, C features, D of them not constant.
 """
 
@@ -30,20 +30,23 @@ FULL_COVARIANCE: Final = 100
 """Features up to which a mixture's covariances are full matrices."""
 
 _MIXTURES: Final = (("diag", 1), ("full", 1), ("full", 2), ("full", 4), ("full", 8), ("diag", 4), ("diag", 16))
+_WIDENINGS: Final = (0.0, 0.003, 0.03, 0.1)
 
 
 class Standard:
     """
     Rows as the detectors take them: u = clamp((x - center) / scale), (n, *shape) -> (n, C) float64.
 
-    *varies*: (C,), false where all training rows agree. *floor*: (C,), the least sigma, standardised.
+    *varies*: (C,), false for a table's columns in which all training rows agree. *floor*: (C,), the least sigma,
+    standardised.
     """
 
     def __init__(self, train: Array, inputs: Inputs) -> None:
         self.center, self.scale = moments(train, inputs)
         self.floor = np.exp(log_sigma_floor(train, inputs, self.scale))
         flat = train.reshape(len(train), -1)
-        self.varies = np.asarray((flat != flat[0]).any(axis=0))
+        constant = inputs.kind == "table" and (flat == flat[0]).all(axis=0)
+        self.varies = ~np.broadcast_to(constant, (inputs.features,))
         self.clamp = max(inputs.clamp, CLAMP)
 
     def __call__(self, x: Array) -> Floats:
@@ -99,9 +102,9 @@ class ProbabilisticPCA:
 
 class Mixture:
     """
-    A Gaussian mixture: of several sizes and kinds of covariance, the one with the best density on validation rows.
+    A Gaussian mixture: of several sizes, kinds of covariance and widenings, the best density on validation rows.
 
-    The floor squared is added to every variance. *u*, *validation*: (n, D).
+    The floor squared is added to every variance, and so is the widening. *u*, *validation*: (n, D).
     """
 
     def __init__(self, u: Floats, validation: Floats, floor: Floats, seed: int) -> None:
@@ -115,10 +118,11 @@ class Mixture:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)  # 50 iterations are near enough
                 model.fit(u)
-            found = _Components(model, floor)
-            density = float(found.log_px(validation).mean())
-            if density > best:
-                best, self._found, self.components, self.covariance = density, found, size, kind
+            for wider in _WIDENINGS:
+                found = _Components(model, np.square(floor) + wider)
+                density = float(found.log_px(validation).mean())
+                if density > best:
+                    best, self._found, self.components, self.covariance = density, found, size, kind
 
     def log_px(self, u: Floats) -> Floats:
         """Log density, standardised units: (n, D) -> (n,)."""
@@ -126,13 +130,12 @@ class Mixture:
 
 
 class _Components:
-    """The normals of a fitted mixture, with the floor under their variances."""
+    """The normals of a fitted mixture, *extra* added to their variances."""
 
-    def __init__(self, model: GaussianMixture, floor: Floats) -> None:
+    def __init__(self, model: GaussianMixture, extra: Floats) -> None:
         self.log_weights = np.log(np.maximum(model.weights_, 1e-300))
         self.means = model.means_
         self.full = model.covariance_type == "full"
-        extra = np.square(floor)
         covariances = model.covariances_ + (np.diag(extra) if self.full else extra)
         self.factors = np.linalg.cholesky(covariances) if self.full else np.sqrt(covariances)
 

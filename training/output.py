@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import datetime
 from pathlib import Path
+from typing import Final
 
 from service import bundle as bundles
 from service.bundle import Bundle
+
+PAGE: Final = "report.html"
+LOG: Final = "fit.jsonl"
+"""The page and the log of the fit, under report/ in a bundle."""
 
 
 def write(model_dir: Path, bundle: Bundle) -> Path:

@@ -118,6 +118,12 @@ class Unseen:
     which: str
     learned: tuple[Array, Array] | None = None
 
+    @classmethod
+    def of(cls, parts: Parts) -> Unseen:
+        """The test rows and the anomalies of a data set that was dealt out."""
+        which = "the test rows of the split that the bundle was fitted with"
+        return cls(parts.test, parts.test_labels, parts.anomalies, which, parts.learned())
+
 
 def held_out(dataset: Dataset, manifest: Manifest) -> Unseen:
     """
@@ -131,9 +137,7 @@ def held_out(dataset: Dataset, manifest: Manifest) -> Unseen:
     if isinstance(recalibrated, dict) and recalibrated.get("data_hash") == dataset.hash:
         raise DataError(f"{dataset.source}: the bundle was calibrated on these rows; nothing can be measured on them")
     if dataset.hash == manifest.data.hash:
-        parts = deal(dataset, dealing)
-        which = "the test rows of the split that the bundle was fitted with"
-        return Unseen(parts.test, parts.test_labels, parts.anomalies, which, parts.learned())
+        return Unseen.of(deal(dataset, dealing))
     dataset = matched(dataset, manifest.inputs, dealing)
     x = as_inputs(dataset.x, dataset.inputs, dealing, 3)
     anomalies = None if dataset.anomalies is None else as_inputs(dataset.anomalies, dataset.inputs, dealing, 4)

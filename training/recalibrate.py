@@ -12,14 +12,15 @@ from service.bundle import Bundle
 from service.engine import Engine
 from training.calibrate import calibrate
 from training.errors import TrainingError
-from training.output import now
+from training.output import LOG, now
 
 
 def recalibrate(bundle: Bundle, version: int, rows: NDArray[np.generic], data_hash: str, threads: int = 0) -> Bundle:
     """
     *bundle* as *version*, calibrated on *rows* alone; what was measured with the old calibration is left out.
 
-    The samples K stay those of the bundle. Raises TrainingError without rows, and for a bundle that was exported
+    The report is left out too, for it shows the old thresholds; the log of the fit stays, so that a new one can show
+    it. The samples K stay those of the bundle. Raises TrainingError without rows, and for a bundle that was exported
     without calibration: it has no draws to score with.
     """
     old = bundle.manifest
@@ -42,4 +43,5 @@ def recalibrate(bundle: Bundle, version: int, rows: NDArray[np.generic], data_ha
         "calibrated": found.entries,
         "evaluation": {},
     }
-    return replace(bundle, manifest=old.model_copy(update=changes), calibration=found.arrays)
+    log = {name: content for name, content in bundle.report.items() if name == LOG}
+    return replace(bundle, manifest=old.model_copy(update=changes), calibration=found.arrays, report=log)

@@ -10,12 +10,13 @@ from training import checkpoint, data
 from training.assemble import HeldOut, build_bundle
 from training.errors import DataError
 from training.output import next_version
-from training.parts import Dealing, deal
+from training.parts import Dealing, Unseen, deal
+from training.steps.report import read_log, reported
 from training.steps.said import model_name, warn, write_bundle
 
 
 def run(options: Namespace) -> None:
-    """A bundle from a checkpoint; calibrated and evaluated where there is data."""
+    """A bundle from a checkpoint; calibrated, evaluated and reported on where there is data."""
     name = model_name(options.output)
     found = checkpoint.load(options.checkpoint)
     if found.state is not None:
@@ -24,8 +25,9 @@ def run(options: Namespace) -> None:
             f"those of epoch {at.best_epoch}" if at.best_epoch else f"those after {at.step} steps of the first epoch"
         )
         warn(f"{options.checkpoint} is an unfinished fit (epoch {at.epoch}); the weights are {which}")
+    records = read_log(options.log) if options.log else []
     nothing = np.zeros((0, *found.inputs.shape), found.inputs.dtype)
-    rows = HeldOut(nothing, nothing)
+    rows, unseen = HeldOut(nothing, nothing), None
     if options.data is not None:
         dataset = data.load(options.data)
         if dataset.hash != found.data.hash:
@@ -34,7 +36,7 @@ def run(options: Namespace) -> None:
                 "or export with that data and calibrate on this one"
             )
         parts = deal(dataset, Dealing.of(found.training))
-        rows = HeldOut.of(parts)
+        rows, unseen = HeldOut.of(parts), Unseen.of(parts)
     bundle = build_bundle(
         found.vae,
         name,
@@ -46,4 +48,6 @@ def run(options: Namespace) -> None:
         threads=options.threads,
         draws=options.draws,
     )
+    if unseen is not None:
+        bundle = reported(bundle, unseen, records, options.seed, options.threads)
     write_bundle(options, options.output, bundle)

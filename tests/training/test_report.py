@@ -1,0 +1,348 @@
+"""The report: one page that needs nothing else, says what was measured, and never costs a fitted model."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from service.bundle import open_bundle
+from service.engine import Engine
+from tests.bundles import image_rows, make_bundle, table_rows
+from training.__main__ import main
+from training.data import from_arrays, image_inputs, table_inputs
+from training.evaluate import evaluate
+from training.parts import Unseen
+from training.report.make import make, with_report
+from training.report.material import Material, Record
+from training.report.sheets import MOST_PIXELS, Pixels, sheet
+from training.report.tables import kolmogorov_smirnov
+from training.report.wording import number, percent, signed
+from training.steps.report import reported
+
+Array = NDArray[np.generic]
+
+SECTIONS = (
+    *("learning", "scores", "baselines", "reconstructions", "samples", "latents", "traversals", "map"),
+    *("interpolation", "grid", "made-of"),
+)
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """The page, read strictly: every element closed in its turn; what it says, refers to and leaves out."""
+
+    def __init__(self, page: bytes) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.sections: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.tags: set[str] = set()
+        self.words: list[str] = []
+        self.unnamed: list[str] = []
+        self.feed(page.decode())
+        self.close()
+        assert self.open == []
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        named = {name: value or "" for name, value in attrs}
+        assert not any(name.startswith("on") for name in named)
+        if tag not in VOID:
+            self.open.append(tag)
+        if "id" in named:
+            self.ids.append(named["id"])
+        if tag == "section":
+            self.sections.append(named["id"])
+        if tag in ("svg", "img") and not (named.get("alt") or named.get("aria-label")):
+            self.unnamed.append(tag)
+        self.links += [named[name] for name in ("href", "src", "xlink:href", "action") if name in named]
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style":
+            self.words.append(data)
+
+
+def material(
+    bundle: Path,
+    x: Array,
+    anomalies: Array | None = None,
+    labels: Array | None = None,
+    records: tuple[Record, ...] = (),
+    learned: tuple[Array, Array] | None = None,
+) -> Material:
+    """A bundle beside rows, evaluated."""
+    opened = open_bundle(bundle)
+    engine = Engine(opened.graphs, threads=1)
+    found = evaluate(opened, engine, x, anomalies, 4, learned=learned) if len(x) else {}
+    return Material(opened, engine, x, labels, anomalies, "some rows", records, found)
+
+
+def epochs(count: int) -> tuple[Record, ...]:
+    """What a fit of *count* epochs logs."""
+    return tuple(
+        {"epoch": n, "train_elbo": -9 / n, "validation_elbo": -10 / n, "reconstruction": -8 / n, "kl": 2 / n}
+        | {"active_units": 2, "beta": min(1.0, n / 3), "learning_rate": 1e-3, "seconds": 0.1}
+        for n in range(1, count + 1)
+    )
+
+
+def labelled(x: Array, kinds: int = 3) -> Array:
+    """A class for each row."""
+    return np.arange(len(x)) % kinds
+
+
+def everything(bundle: Path) -> bytes:
+    """Everything that a table can have."""
+    x = table_rows(120, 2)
+    learned = (table_rows(200), table_rows(60, 1))
+    return make(material(bundle, x, x[:40] * [1, 1, -1], labelled(x), epochs(6), learned))
+
+
+@pytest.fixture(scope="module")
+def table_page(table_bundle: Path) -> bytes:
+    """A page with everything."""
+    return everything(table_bundle)
+
+
+def test_a_table_with_everything_has_every_section(table_page: bytes) -> None:
+    """All but the plane, which is for two latents; and that is said."""
+    page = Page(table_page)
+    assert tuple(page.sections) == SECTIONS
+    assert re.findall(r"Not here: [^.]*?(?= What it)", page.text) == [
+        "Not here: it is for models of two latents; this one has 4"
+    ]
+    for words in ("pumps, version 1", "gaussian likelihood, 4 latents", "threshold at alpha 0.01", "Isolation forest"):
+        assert words in page.text
+    assert "never fitted" in page.text
+
+
+def test_the_page_needs_nothing_else(table_page: bytes) -> None:
+    """No script, no address, no asset but what it holds; every reference within it leads somewhere, once."""
+    page = Page(table_page)
+    assert not page.tags & {"script", "link", "iframe", "object", "embed", "form", "base"}
+    for link in page.links:
+        assert link.startswith(("#", "data:image/png;base64,")), link[:50]
+    assert {link[1:] for link in page.links if link.startswith("#")} <= set(page.ids)
+    assert len(page.ids) == len(set(page.ids))
+    text = table_page.decode()
+    assert set(re.findall(r"url\(#([^)]*)\)", text)) <= set(page.ids)
+    assert not re.search(r"https?:|@import|url\((?!#)", text)
+    assert page.unnamed == []
+
+
+def test_what_a_user_has_named_is_escaped(table_bundle: Path) -> None:
+    """Columns called as markup, as mathematics, with control characters or in another script are words."""
+    names = ["<script>alert(1)</script>", "$\\frac{$ & \"'\x01\u202e", "\u6e29\u5ea6"]
+    x = table_rows(40, 1)
+    labels = np.array(["</svg><b onload=x>", "b"])[labelled(x, 2).astype(int)]
+    found = material(table_bundle, x, labels=labels)
+    manifest = found.manifest.model_copy(update={"inputs": table_inputs(names)})
+    page = make(replace(found, bundle=replace(found.bundle, manifest=manifest)))
+    assert "script" not in Page(page).tags
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page.decode()
+    assert "\u6e29\u5ea6" in page.decode()
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\u202e]", page.decode())
+
+
+def test_the_same_material_gives_the_same_bytes(table_bundle: Path, table_page: bytes, image_bundle: Path) -> None:
+    """No clock, no chance, no identifier that differs."""
+    assert everything(table_bundle) == table_page
+    x = image_rows(50)
+    assert len({make(material(image_bundle, x, labels=labelled(x), records=epochs(3))) for _ in range(2)}) == 1
+
+
+def test_an_image_model_is_shown_in_pictures(image_bundle: Path) -> None:
+    """Binary images with classes; the page is small."""
+    x = image_rows(80, 3)
+    page = make(material(image_bundle, x, labels=labelled(x, 12), learned=(image_rows(90), image_rows(40))))
+    found = Page(page)
+    assert tuple(found.sections) == SECTIONS
+    assert sum(link.startswith("data:") for link in found.links) >= 3 + 2 + 4 + 4
+    assert "2 smaller classes" in found.text
+    assert len(page) < 150_000
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2])
+@pytest.mark.parametrize("kind", ["table", "image"])
+def test_few_rows_leave_a_page_that_says_so(table_bundle: Path, image_bundle: Path, rows: int, kind: str) -> None:
+    """None, one, two: what needs more says what it needs."""
+    bundle, x = (table_bundle, table_rows(rows)) if kind == "table" else (image_bundle, image_rows(rows))
+    found = Page(make(material(bundle, x)))
+    assert tuple(found.sections) == SECTIONS
+    assert ("There are no held-out rows" in found.text) == (rows == 0)
+    assert "fewer than three held-out rows" in found.text
+    assert "no log of the epochs was given" in found.text
+
+
+def mixed(rows: int) -> Array:
+    """Columns that never change, huge ones, tiny ones, whole numbers, and an ordinary one."""
+    a, b = np.random.default_rng(0).standard_normal((2, rows))
+    return np.stack([np.full(rows, 3.0), np.zeros(rows), 1e30 * a, 1e-30 * (a + b), np.round(b), a - b], axis=1)
+
+
+RANDOM = np.random.default_rng(0)
+SHAPES: list[tuple[str, Array, int]] = [
+    ("one column, one latent", RANDOM.standard_normal((40, 1)), 1),
+    ("columns of all sizes", mixed(60), 2),
+    ("1,500 columns", RANDOM.standard_normal((30, 1500)), 3),
+    ("colour images", RANDOM.integers(0, 256, (30, 3, 60, 7)), 2),
+]
+
+
+@pytest.mark.parametrize(("name", "x", "latents"), SHAPES, ids=[name for name, _, _ in SHAPES])
+def test_every_kind_of_data_has_a_page(name: str, x: Array, latents: int, tmp_path: Path) -> None:
+    """With the baselines, 600 classes and anomalies; wide tables are cut, and the page says to what."""
+    inputs = from_arrays(name, {"X": x}).inputs
+    bundle = make_bundle(tmp_path / "m", inputs, "gaussian", x, latent_dim=latents)
+    test, rest = x[: len(x) // 2], x[len(x) // 2 :]
+    found = Page(make(material(bundle, test, rest[:5], np.arange(len(test)) * 37 % 600, epochs(1), (rest, test))))
+    assert tuple(found.sections) == SECTIONS
+    assert ("for models of two latents" in found.text) == (latents != 2)
+    if name == "1,500 columns":
+        assert "9 of 1,500 columns are drawn" in found.text
+
+
+def test_a_bundle_without_calibration_has_scores_without_a_threshold(table_bundle: Path) -> None:
+    """It says that the service offers no anomaly-score."""
+    found = material(table_bundle, table_rows(40))
+    plain = replace(
+        found.bundle, manifest=found.manifest.model_copy(update={"calibrated": ()}), eps=found.bundle.eps[:0]
+    )
+    page = Page(make(replace(found, bundle=plain, evaluation=evaluate(plain, found.engine, found.x, draws=2))))
+    assert "Without calibration rows there is no threshold" in page.text
+    assert "false alarms" not in page.text
+
+
+def test_a_report_that_fails_costs_no_model(table_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The bundle comes back without a page, and a warning names what happened."""
+    bundle = open_bundle(table_bundle)
+    wrong = Unseen(np.zeros((5, 99)), None, None, "rows of another width")
+    assert reported(bundle, wrong, epochs(2)).report == {}
+    said = capsys.readouterr().err
+    assert "warning: the bundle has no report, because making it failed: " in said
+
+
+def test_a_log_with_gaps_is_drawn(table_bundle: Path) -> None:
+    """A resumed fit repeats epochs, and a skipped one has no loss."""
+    odd = [*epochs(4), {"epoch": 4, "validation_elbo": None, "train_elbo": float("nan")}, {"epoch": 9, "kl": "high"}]
+    assert "learning" in Page(make(material(table_bundle, table_rows(9), records=tuple(odd)))).sections
+
+
+def test_fit_leaves_the_page_in_the_bundle_and_report_makes_it_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same bytes; beside them the log; a recalibrated bundle keeps the log alone, and says so."""
+    data, model = tmp_path / "rows.npz", tmp_path / "pumps"
+    x = table_rows(150)
+    y = np.arange(150) >= 140
+    np.savez(data, X=x, y=y.astype(int), columns=np.array(["speed", "pressure", "flow"]))
+    fit = ["fit", "--data", str(data), "--output", str(model), "--epochs", "3", "--hidden", "8", "--latent-dim", "2"]
+    assert main([*fit, "--draws", "8", "--threads", "1", "--quiet"]) == 0
+    report = open_bundle(model).report
+    assert sorted(report) == ["fit.jsonl", "report.html"]
+    assert [json.loads(line)["epoch"] for line in report["fit.jsonl"].splitlines()] == [1, 2, 3]
+    again = ["report", "--bundle", str(model), "--data", str(data), "--draws", "8", "--threads", "1"]
+    assert main(again) == 0
+    assert (model / "report-1.html").read_bytes() == report["report.html"]
+    assert main([*again, "--quiet"]) == 0, "a report may be written over"
+    (tmp_path / "mine.html").write_text("<p>mine</p>")
+    capsys.readouterr()
+    assert main([*again, "--output", str(tmp_path / "mine.html")]) == 2
+    assert "mine.html: is there and is not a report; name another file" in capsys.readouterr().err
+    assert main([*again, "--log", str(tmp_path / "mine.html")]) == 2
+    assert "mine.html: line 1 is not a record of an epoch" in capsys.readouterr().err
+
+    normals = tmp_path / "normals.csv"
+    np.savetxt(normals, table_rows(60, 5), delimiter=",", header="speed,pressure,flow", comments="")
+    assert main(["calibrate", "--bundle", str(model), "--data", str(normals), "--threads", "1"]) == 0
+    assert "without report.html, which shows the old thresholds" in capsys.readouterr().out
+    assert sorted(open_bundle(model).report) == ["fit.jsonl"]
+    assert main(again) == 0
+    assert b"recalibrated" in (model / "report-2.html").read_bytes()
+
+
+def test_other_data_are_called_other_data(table_bundle: Path, tmp_path: Path) -> None:
+    """All rows are looked at, and there are no baselines."""
+    data, out = tmp_path / "other.csv", tmp_path / "new" / "page.html"
+    np.savetxt(data, table_rows(30), delimiter=",", header="speed,pressure,flow", comments="")
+    command = ["report", "--bundle", str(table_bundle), "--data", str(data), "--output", str(out), "--draws", "2"]
+    assert main([*command, "--quiet"]) == 0
+    text = Page(out.read_bytes()).text
+    assert "all rows: this is not the data that the bundle was fitted to" in text
+    assert "the rows that the bundle was fitted to are not at hand" in text
+
+
+def test_a_report_needs_no_torch() -> None:
+    """It can be made where the service runs."""
+    code = "import sys, training.steps.report; print('torch' in sys.modules, 'matplotlib.pyplot' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert ran.stdout == "False False\n"
+
+
+def test_the_distance_of_two_samples_is_that_of_scipy() -> None:
+    """With ties."""
+    from scipy import stats
+
+    generator = np.random.default_rng(0)
+    a, b = generator.integers(0, 9, 70).astype(float), generator.integers(2, 12, 50).astype(float)
+    assert kolmogorov_smirnov(a, b) == pytest.approx(stats.ks_2samp(a, b).statistic)
+
+
+def test_numbers_are_written_for_people() -> None:
+    """A real minus, no sign on a zero, powers of ten where there must be."""
+    values = (-1.25, -0.01, 12345.6, 1e30, float("nan"))
+    assert [number(v, 1) for v in values] == ["\u22121.2", "0.0", "12,345.6", "1.00e+30", "nan"]
+    assert [signed(v) for v in (0.04, 2.0, -2.0)] == ["0.0", "+2.0", "\u22122.0"]
+    assert percent(0.1234, 1) == "12.3\u00a0%"
+
+
+@pytest.mark.parametrize("shape", [(300, 20), (20, 300), (97, 97), (1, 500)])
+def test_large_images_are_averaged_down(shape: tuple[int, int]) -> None:
+    """To at most 48 pixels a side, of any proportion; a flat grey stays what it is."""
+    x = np.full((2, *shape), 127.5, np.float32)
+    pixels = Pixels(image_inputs("x", x.astype(np.uint8)), x)
+    images = pixels(x)
+    assert max(images[0].shape[:2]) <= MOST_PIXELS
+    np.testing.assert_allclose(images[0], 0.5)
+    assert str(sheet([images], "<a>")).startswith('<img alt="&lt;a&gt;"')
+
+
+@pytest.mark.parametrize("shape", [(4, 5, 3), (3, 4, 5), (4, 5, 4), (4, 5, 1)])
+def test_colours_are_shown_whichever_axis_they_are_on(shape: tuple[int, ...]) -> None:
+    """Height, width, colour or colour, height, width; a fourth channel is left off, a single one is grey."""
+    x = np.random.default_rng(0).random((2, *shape))
+    images = Pixels(image_inputs("x", x), x)(x)
+    want = np.moveaxis(x, 1, -1) if shape[0] == 3 else x[..., :3]
+    np.testing.assert_allclose(images, want)
+
+
+def test_a_bundle_with_a_page_is_written_and_read(table_bundle: Path, tmp_path: Path) -> None:
+    """The page is a file like any other: hashed, and refused when changed."""
+    from service.errors import BundleError
+    from training.output import write
+
+    made = with_report(open_bundle(table_bundle), material(table_bundle, table_rows(20), records=epochs(2)))
+    path = write(tmp_path / "pumps", made)
+    assert open_bundle(path).report == made.report
+    (path / "report" / "report.html").write_bytes(b"something else")
+    with pytest.raises(BundleError, match=r"report/report.html: its SHA-256"):
+        open_bundle(path)
