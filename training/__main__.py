@@ -5,6 +5,7 @@
     torchrun --nproc-per-node 2 -m training fit --data rows.csv --output models/pumps
     vae-train evaluate --bundle models/pumps --data rows.csv
     vae-train calibrate --bundle models/pumps --data normals.csv
+    vae-train report --bundle models/pumps --data rows.csv
     vae-train export --checkpoint models/pumps/checkpoint-1.npz --output models/pumps --data rows.csv
 
 What goes wrong through data or options ends as one line on stderr and exit status 2.
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(given)
     options.arguments = given
-    # only now, so that --help need not wait for PyTorch, and evaluate and calibrate can do without it
+    # only now, so that --help need not wait for PyTorch, and evaluate, calibrate and report do without it
     step = importlib.import_module(f"training.steps.{options.command}")
     try:
         step.run(options)
@@ -54,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_fit(commands.add_parser("fit", help="the whole way: fit, export, calibrate, evaluate, write a bundle"))
     _add_evaluate(commands.add_parser("evaluate", help="measure a bundle on held-out rows"))
     _add_calibrate(commands.add_parser("calibrate", help="write a new version of a bundle, with new calibration"))
+    _add_report(commands.add_parser("report", help="make the page of a bundle: what it learned, where it fails"))
     _add_export(commands.add_parser("export", help="make a bundle from a checkpoint"))
     return parser
 
@@ -110,12 +112,24 @@ def _add_calibrate(parser: argparse.ArgumentParser) -> None:
     _add_common(parser)
 
 
+def _add_report(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Read a bundle and --data; write one HTML page. A fit leaves one in the bundle by itself."
+    add = parser.add_argument
+    add("--bundle", required=True, type=Path, metavar="DIR", help=_BUNDLE)
+    add("--data", required=True, metavar="FILE|DIR", help=f"{_DATA}; rows that the bundle was made from are left out")
+    add("--log", type=Path, metavar="FILE", help="of the fit, for the loss curves (default: the one in the bundle)")
+    add("--output", type=Path, metavar="FILE", help="default report-<version>.html beside the bundle")
+    add("--draws", type=_count, metavar="K", default=64, help="of the bound of log p(x) (default %(default)s)")
+    _add_common(parser)
+
+
 def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.description = "Read a checkpoint; write OUTPUT/<next version>/."
     add = parser.add_argument
     add("--checkpoint", required=True, type=Path, metavar="FILE", help="as left by fit")
     add("--output", required=True, type=Path, metavar="DIR", help="model directory, as models/NAME; made if need be")
     add("--data", metavar="FILE|DIR", help="what it was fitted to, for calibration; without it, no anomaly-score")
+    add("--log", type=Path, metavar="FILE", help="of the fit, for the loss curves of the report")
     add("--draws", type=_count, metavar="K", default=64, help="of the bound of log p(x) (default %(default)s)")
     _add_common(parser)
 

@@ -29,9 +29,10 @@ from training.fit_log import FitLog
 from training.interrupt import Interrupt
 from training.models.mlp import VAE, VAEConfig, default_hidden, default_latent_dim
 from training.output import next_version
-from training.parts import Dealing, Parts, deal
+from training.parts import Dealing, Parts, Unseen, deal
 from training.split import Fractions
 from training.state import State
+from training.steps.report import read_log, reported
 from training.steps.said import model_name, say, warn, write_bundle
 
 
@@ -70,6 +71,7 @@ def run(options: Namespace) -> None:
             threads=options.threads,
             draws=options.draws,
         )
+        bundle = reported(bundle, Unseen.of(job.parts), read_log(job.log), options.seed, options.threads)
         write_bundle(options, options.output, bundle)
     except KeyboardInterrupt:
         again = _again(options, fabric)
