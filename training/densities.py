@@ -30,7 +30,6 @@ FULL_COVARIANCE: Final = 100
 """Features up to which a mixture's covariances are full matrices."""
 
 _MIXTURES: Final = (("diag", 1), ("full", 1), ("full", 2), ("full", 4), ("full", 8), ("diag", 4), ("diag", 16))
-_WIDENINGS: Final = (0.0, 0.003, 0.03, 0.1)
 
 
 class Standard:
@@ -102,9 +101,9 @@ class ProbabilisticPCA:
 
 class Mixture:
     """
-    A Gaussian mixture: of several sizes, kinds of covariance and widenings, the best density on validation rows.
+    A Gaussian mixture: of several sizes and kinds of covariance, the one with the best density on validation rows.
 
-    The floor squared is added to every variance, and so is the widening. *u*, *validation*: (n, D).
+    The floor squared is added to every variance. *u*, *validation*: (n, D).
     """
 
     def __init__(self, u: Floats, validation: Floats, floor: Floats, seed: int) -> None:
@@ -118,11 +117,10 @@ class Mixture:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)  # 50 iterations are near enough
                 model.fit(u)
-            for wider in _WIDENINGS:
-                found = _Components(model, np.square(floor) + wider)
-                density = float(found.log_px(validation).mean())
-                if density > best:
-                    best, self._found, self.components, self.covariance = density, found, size, kind
+            found = _Components(model, np.square(floor))
+            density = float(found.log_px(validation).mean())
+            if density > best:
+                best, self._found, self.components, self.covariance = density, found, size, kind
 
     def log_px(self, u: Floats) -> Floats:
         """Log density, standardised units: (n, D) -> (n,)."""
