@@ -2,107 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import re
-import subprocess
-import sys
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.bundle import open_bundle
-from service.engine import Engine
 from tests.bundles import image_rows, make_bundle, table_rows
-from training.__main__ import main
+from tests.training.report_page import SECTIONS, Page, epochs, material
 from training.data import from_arrays, image_inputs, table_inputs
 from training.evaluate import evaluate
-from training.parts import Unseen
-from training.report.make import make, with_report
-from training.report.material import Material, Record
+from training.report.make import make
 from training.report.sheets import MOST_PIXELS, Pixels, sheet
 from training.report.tables import kolmogorov_smirnov
 from training.report.wording import number, percent, signed
-from training.steps.report import reported
 
 Array = NDArray[np.generic]
-
-SECTIONS = (
-    *("learning", "scores", "baselines", "reconstructions", "samples", "latents", "traversals", "map"),
-    *("interpolation", "grid", "made-of"),
-)
-VOID = {"meta", "img", "br", "link", "input", "hr"}
-
-
-class Page(HTMLParser):
-    """The page, read strictly: every element closed in its turn; what it says, refers to and leaves out."""
-
-    def __init__(self, page: bytes) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.sections: list[str] = []
-        self.ids: list[str] = []
-        self.links: list[str] = []
-        self.tags: set[str] = set()
-        self.words: list[str] = []
-        self.unnamed: list[str] = []
-        self.feed(page.decode())
-        self.close()
-        assert self.open == []
-        self.text = " ".join(" ".join(self.words).split())
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        named = {name: value or "" for name, value in attrs}
-        assert not any(name.startswith("on") for name in named)
-        if tag not in VOID:
-            self.open.append(tag)
-        if "id" in named:
-            self.ids.append(named["id"])
-        if tag == "section":
-            self.sections.append(named["id"])
-        if tag in ("svg", "img") and not (named.get("alt") or named.get("aria-label")):
-            self.unnamed.append(tag)
-        self.links += [named[name] for name in ("href", "src", "xlink:href", "action") if name in named]
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(tag, attrs)
-        if tag not in VOID:
-            self.open.pop()
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] != "style":
-            self.words.append(data)
-
-
-def material(
-    bundle: Path,
-    x: Array,
-    anomalies: Array | None = None,
-    labels: Array | None = None,
-    records: tuple[Record, ...] = (),
-    learned: tuple[Array, Array] | None = None,
-) -> Material:
-    """A bundle beside rows, evaluated."""
-    opened = open_bundle(bundle)
-    engine = Engine(opened.graphs, threads=1)
-    found = evaluate(opened, engine, x, anomalies, 4, learned=learned) if len(x) else {}
-    return Material(opened, engine, x, labels, anomalies, "some rows", records, found)
-
-
-def epochs(count: int) -> tuple[Record, ...]:
-    """What a fit of *count* epochs logs."""
-    return tuple(
-        {"epoch": n, "train_elbo": -9 / n, "validation_elbo": -10 / n, "reconstruction": -8 / n, "kl": 2 / n}
-        | {"active_units": 2, "beta": min(1.0, n / 3), "learning_rate": 1e-3, "seconds": 0.1}
-        for n in range(1, count + 1)
-    )
 
 
 def labelled(x: Array, kinds: int = 3) -> Array:
@@ -176,7 +93,7 @@ def test_an_image_model_is_shown_in_pictures(image_bundle: Path) -> None:
     page = make(material(image_bundle, x, labels=labelled(x, 12), learned=(image_rows(90), image_rows(40))))
     found = Page(page)
     assert tuple(found.sections) == SECTIONS
-    assert sum(link.startswith("data:") for link in found.links) >= 3 + 2 + 4 + 4
+    assert sum(link.startswith("data:") for link in found.links) >= 3 + 2 + 4 + 3
     assert "2 smaller classes" in found.text
     assert len(page) < 150_000
 
@@ -232,70 +149,10 @@ def test_a_bundle_without_calibration_has_scores_without_a_threshold(table_bundl
     assert "false alarms" not in page.text
 
 
-def test_a_report_that_fails_costs_no_model(table_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The bundle comes back without a page, and a warning names what happened."""
-    bundle = open_bundle(table_bundle)
-    wrong = Unseen(np.zeros((5, 99)), None, None, "rows of another width")
-    assert reported(bundle, wrong, epochs(2)).report == {}
-    said = capsys.readouterr().err
-    assert "warning: the bundle has no report, because making it failed: " in said
-
-
 def test_a_log_with_gaps_is_drawn(table_bundle: Path) -> None:
     """A resumed fit repeats epochs, and a skipped one has no loss."""
     odd = [*epochs(4), {"epoch": 4, "validation_elbo": None, "train_elbo": float("nan")}, {"epoch": 9, "kl": "high"}]
     assert "learning" in Page(make(material(table_bundle, table_rows(9), records=tuple(odd)))).sections
-
-
-def test_fit_leaves_the_page_in_the_bundle_and_report_makes_it_again(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The same bytes; beside them the log; a recalibrated bundle keeps the log alone, and says so."""
-    data, model = tmp_path / "rows.npz", tmp_path / "pumps"
-    x = table_rows(150)
-    y = np.arange(150) >= 140
-    np.savez(data, X=x, y=y.astype(int), columns=np.array(["speed", "pressure", "flow"]))
-    fit = ["fit", "--data", str(data), "--output", str(model), "--epochs", "3", "--hidden", "8", "--latent-dim", "2"]
-    assert main([*fit, "--draws", "8", "--threads", "1", "--quiet"]) == 0
-    report = open_bundle(model).report
-    assert sorted(report) == ["fit.jsonl", "report.html"]
-    assert [json.loads(line)["epoch"] for line in report["fit.jsonl"].splitlines()] == [1, 2, 3]
-    again = ["report", "--bundle", str(model), "--data", str(data), "--draws", "8", "--threads", "1"]
-    assert main(again) == 0
-    assert (model / "report-1.html").read_bytes() == report["report.html"]
-    assert main([*again, "--quiet"]) == 0, "a report may be written over"
-    (tmp_path / "mine.html").write_text("<p>mine</p>")
-    capsys.readouterr()
-    assert main([*again, "--output", str(tmp_path / "mine.html")]) == 2
-    assert "mine.html: is there and is not a report; name another file" in capsys.readouterr().err
-    assert main([*again, "--log", str(tmp_path / "mine.html")]) == 2
-    assert "mine.html: line 1 is not a record of an epoch" in capsys.readouterr().err
-
-    normals = tmp_path / "normals.csv"
-    np.savetxt(normals, table_rows(60, 5), delimiter=",", header="speed,pressure,flow", comments="")
-    assert main(["calibrate", "--bundle", str(model), "--data", str(normals), "--threads", "1"]) == 0
-    assert "without report.html, which shows the old thresholds" in capsys.readouterr().out
-    assert sorted(open_bundle(model).report) == ["fit.jsonl"]
-    assert main(again) == 0
-    assert b"recalibrated" in (model / "report-2.html").read_bytes()
-
-
-def test_other_data_are_called_other_data(table_bundle: Path, tmp_path: Path) -> None:
-    """All rows are looked at, and there are no baselines."""
-    data, out = tmp_path / "other.csv", tmp_path / "new" / "page.html"
-    np.savetxt(data, table_rows(30), delimiter=",", header="speed,pressure,flow", comments="")
-    command = ["report", "--bundle", str(table_bundle), "--data", str(data), "--output", str(out), "--draws", "2"]
-    assert main([*command, "--quiet"]) == 0
-    text = Page(out.read_bytes()).text
-    assert "all rows: this is not the data that the bundle was fitted to" in text
-    assert "the rows that the bundle was fitted to are not at hand" in text
-
-
-def test_a_report_needs_no_torch() -> None:
-    """It can be made where the service runs."""
-    code = "import sys, training.steps.report; print('torch' in sys.modules, 'matplotlib.pyplot' in sys.modules)"
-    ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert ran.stdout == "False False\n"
 
 
 def test_the_distance_of_two_samples_is_that_of_scipy() -> None:
@@ -333,16 +190,3 @@ def test_colours_are_shown_whichever_axis_they_are_on(shape: tuple[int, ...]) ->
     images = Pixels(image_inputs("x", x), x)(x)
     want = np.moveaxis(x, 1, -1) if shape[0] == 3 else x[..., :3]
     np.testing.assert_allclose(images, want)
-
-
-def test_a_bundle_with_a_page_is_written_and_read(table_bundle: Path, tmp_path: Path) -> None:
-    """The page is a file like any other: hashed, and refused when changed."""
-    from service.errors import BundleError
-    from training.output import write
-
-    made = with_report(open_bundle(table_bundle), material(table_bundle, table_rows(20), records=epochs(2)))
-    path = write(tmp_path / "pumps", made)
-    assert open_bundle(path).report == made.report
-    (path / "report" / "report.html").write_bytes(b"something else")
-    with pytest.raises(BundleError, match=r"report/report.html: its SHA-256"):
-        open_bundle(path)

@@ -123,7 +123,8 @@ class Images:
             detail = f"{material.kl[j]:.2f} nats" if len(material.rows) else ""
             strips.append(f"<b>z{j}<small>{escape(detail)}</small></b>{picture}")
         look = (
-            f"Each strip moves one latent from {_STEPS[0]:g} to {_STEPS[-1]:g} with all others at {where}: what "
+            f"Each strip moves one latent from {number(_STEPS[0])} to {number(_STEPS[-1])} with all others at "
+            f"{where}: what "
             "changes along a strip is what that latent means. The most informative is first; a strip without change "
             "is an idle latent."
         )

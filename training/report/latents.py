@@ -36,9 +36,9 @@ def used(material: Material, inline: Inline) -> Section:
         "harmless, "
         "all of them mean a collapsed model."
     )
-    keys: tuple[Key, ...] = (Key("model", f"active: the variance of its mean over rows is above {ACTIVE:g}", "area"),)
+    keys: tuple[Key, ...] = (Key("model", f"active: the variance of its mean over rows is above {ACTIVE:g}", "dot"),)
     if len(active) < len(order):
-        keys += (Key("alarm", "inactive", "area"),)
+        keys += (Key("alarm", "inactive", "dot"),)
     return Section(identity, title, look, activity(material), keys, (Panel(inline(figure, alt), words, "double"),))
 
 
@@ -89,24 +89,17 @@ def map_of(material: Material, inline: Inline) -> Section:
         for name, rows in names.items():
             if len(rows):
                 center = np.median(at[rows], axis=0)
-                axes.text(
-                    float(center[0]),
-                    float(center[1]),
-                    name,
-                    color=INK,
-                    fontsize=9,
-                    fontweight="bold",
-                    ha="center",
-                    va="center",
-                )
-        panels.append(Panel(inline(figure, f"{head}: held-out rows by {x_name} and {y_name}")))
+                x, y = float(center[0]), float(center[1])
+                axes.text(x, y, name, color=INK, fontsize=9, fontweight="bold", ha="center", va="center")
+        alt = f"{head}: held-out rows by {x_name} and {y_name}"
+        panels.append(Panel(inline(figure, alt), size="small" if len(views) > 1 else "double"))
     if len(strange):
         keys += (Key("alarm", "labelled anomalies", "cross"),)
-    look = (
-        "Each dot is a held-out row at the mean of its posterior. Classes that were never shown to the model and still "
-        "lie apart are structure that it found by itself; anomalies in the middle of the crowd are not told by where "
-        "they lie, only by how badly they are explained."
-    )
+    look = "Each dot is a held-out row at the mean of its posterior. Clusters and gaps are structure of the data."
+    if material.classes is not None:
+        look += " The model never saw the classes: where they lie apart, it found them by itself."
+    if len(strange):
+        look += " Anomalies in the middle of the crowd can be told only by how badly they are explained."
     return Section(identity, title, look, _separation(material, mu), keys, tuple(panels), note=_note(material, mu))
 
 

@@ -34,7 +34,7 @@ def prior(material: Material, count: int) -> Floats:
     return noise(material.seed, count, material.manifest.latent.dim).astype(np.float64)
 
 
-def paths(material: Material, count: int = 4) -> list[Path]:
+def paths(material: Material, count: int = 3) -> list[Path]:
     """
     Ways between the means of pairs of held-out rows, of different classes where there are classes.
 
@@ -56,7 +56,7 @@ def norms(walks: list[Path], latents: int) -> tuple[Verdict, ...]:
     round_ = float(np.mean([np.linalg.norm(walk.slerp[middle]) for walk in walks]))
     text = (
         f"Halfway, the straight lines are {straight:.2f} from the origin and the great circles {round_:.2f}; "
-        f"draws of the prior are about {math.sqrt(latents):.2f} away."
+        f"for draws of the prior the root mean square is {math.sqrt(latents):.2f}."
     )
     return (Verdict(text),)
 
@@ -82,4 +82,4 @@ def _pairs(material: Material, count: int) -> list[tuple[int, int]]:
 
 
 def _name(material: Material, row: int) -> str:
-    return f"row {row}" if material.classes is None else f"a {plain(str(material.classes[row]), 20)}"
+    return f"held-out row {row}" if material.classes is None else f"a {plain(str(material.classes[row]), 20)}"

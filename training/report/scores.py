@@ -108,7 +108,8 @@ def _histogram(material: Material, inline: Inline, reference: Floats, limit: flo
     within(axes, edges, (0, tallest * 1.12), 0)
     if limit is not None:
         axes.axvline(limit, color=INK, linewidth=1, linestyle=(0, (4, 2)))
-        axes.text(limit, tallest * 1.1, " threshold", color=INK, fontsize=7.5, va="top")
+        at = (limit, tallest * 1.1)
+        axes.annotate("threshold", at, (4, 0), textcoords="offset points", color=INK, fontsize=7.5, va="top")
     beyond = int((strange > high).sum())
     words = f"{beyond:,} of {len(strange):,} anomalies lie further right and are in the last bin." if beyond else ""
     alt = "Histogram of scores of calibration rows, held-out rows and anomalies, with the threshold"

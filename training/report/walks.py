@@ -125,7 +125,8 @@ class Walks:
         low, high = float(values[:, chosen].min()), float(values[:, chosen].max())
         room = max(high - low, 0.1)
         within(axes, at, (low, high), 0.05)
-        axes.set_xlim(at[0], at[-1] + 0.62 * (at[-1] - at[0]))
+        longest = max(len(plain(self._names[c], 15)) for c in chosen)
+        axes.set_xlim(at[0], at[-1] + (0.12 + 0.034 * longest) * (at[-1] - at[0]))
         axes.set_xticks([at[0], (at[0] + at[-1]) / 2, at[-1]])
         places = _spread([float(values[-1, c]) for c in chosen], 0.105 * room)
         for n, c in enumerate(chosen):
@@ -155,7 +156,10 @@ class Walks:
             )
             for c in order
         )
-        caption = "How far each column moves, in standard deviations, as a latent goes from \u22122 to 2. Orange: up."
+        caption = (
+            "How far each column moves, in standard deviations, as a latent goes from \u22122 to 2; "
+            "orange is up, blue is down."
+        )
         if len(order) < len(self._names):
             caption += f" {len(order)} of {len(self._names):,} columns: those that move most."
         return Table(("column", *(f"z{j}" for j in latents)), rows, caption=caption, after=True, map=True)
