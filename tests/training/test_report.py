@@ -14,6 +14,7 @@ from tests.bundles import image_rows, make_bundle, table_rows
 from tests.training.report_page import SECTIONS, Page, epochs, material
 from training.data import from_arrays, image_inputs, table_inputs
 from training.evaluate import evaluate
+from training.report.drawing import plain
 from training.report.make import make
 from training.report.sheets import MOST_PIXELS, Pixels, sheet
 from training.report.tables import kolmogorov_smirnov
@@ -162,6 +163,12 @@ def test_the_distance_of_two_samples_is_that_of_scipy() -> None:
     generator = np.random.default_rng(0)
     a, b = generator.integers(0, 9, 70).astype(float), generator.integers(2, 12, 50).astype(float)
     assert kolmogorov_smirnov(a, b) == pytest.approx(stats.ks_2samp(a, b).statistic)
+
+
+def test_long_names_are_cut_in_their_middle() -> None:
+    """They often differ in their ends; what cannot be printed is a space."""
+    assert plain("temperature of bearing 7", 12) == "temper\u2026ing 7"
+    assert plain("a\x00b", 12) == "a b"
 
 
 def test_numbers_are_written_for_people() -> None:

@@ -77,7 +77,8 @@ def plot(
     bottom, top = (0.37 if x else 0.22), (0.28 if title else 0.1)
     axes = figure.add_axes((left / width, bottom / height, 1 - (left + 0.12) / width, 1 - (bottom + top) / height))
     axes.patch.set_visible(False)
-    axes.set_title(plain(title, 44), loc="left", color=INK, fontsize=8.5, pad=5, fontweight="bold")
+    fits = int((width - left - 0.05) * 72 / 5.7)  # letters, of the title's size
+    axes.set_title(plain(title, fits), loc="left", color=INK, fontsize=8.5, pad=5, fontweight="bold")
     axes.set_xlabel(x, color=MUTED, fontsize=7.5, labelpad=2)
     axes.set_ylabel(y, color=MUTED, fontsize=7.5, labelpad=2)
     axes.tick_params(colors=MUTED, labelsize=7, length=0, pad=3)
@@ -120,9 +121,12 @@ def within(axes: Axes, x: Sequence[float] | Floats, y: Sequence[float] | Floats,
 
 
 def plain(text: str, most: int) -> str:
-    """User text for a label: control characters out, cut to *most* characters."""
+    """User text for a label: control characters out, and cut in its middle, since names often differ in their ends."""
     clean = "".join(c if c.isprintable() else " " for c in text)
-    return clean if len(clean) <= most else clean[: most - 1] + "…"
+    if len(clean) <= most:
+        return clean
+    end = (most - 1) // 2
+    return f"{clean[: most - 1 - end]}\u2026{clean[len(clean) - end :]}"
 
 
 class Inline:

@@ -126,16 +126,19 @@ def _views(material: Material, mu: Floats, strange: Floats) -> list[tuple[str, s
 
 
 def _classes(material: Material) -> tuple[list[str], tuple[Key, ...], dict[str, NDArray[np.int64]]]:
-    """The colour of each row, what the colours mean, and the rows of each named class."""
+    """The colour of each row, what the colours mean, and the rows of each class by its mark: its name, if short."""
     if material.classes is None:
         return [MODEL] * len(material.rows), (Key("model", "held-out normal rows", "dot"),), {}
     values, place, count = np.unique(material.classes, return_inverse=True, return_counts=True)
     ranked = sorted(np.argsort(-count, kind="stable")[: len(CLASSES)].tolist())
     color = {c: CLASSES[n] for n, c in enumerate(ranked)}
-    keys = tuple(Key(f"class{n}", plain(str(values[c]), 20), "dot") for n, c in enumerate(ranked))
+    words = [plain(str(values[c]), 24) for c in ranked]
+    short = [chr(ord("A") + n) if max(map(len, words)) > 4 else word for n, word in enumerate(words)]
+    texts = [word if word == mark else f"{mark}: {word}" for mark, word in zip(short, words, strict=True)]
+    keys = tuple(Key(f"class{n}", text, "dot") for n, text in enumerate(texts))
     if len(values) > len(ranked):
         keys += (Key("muted", f"{len(values) - len(ranked):,} smaller classes", "dot"),)
-    names = {plain(str(values[c]), 12): np.flatnonzero(place == c) for c in ranked}
+    names = {mark: np.flatnonzero(place == c) for mark, c in zip(short, ranked, strict=True)}
     return [color.get(int(c), MUTED) for c in place], keys, names
 
 

@@ -67,7 +67,10 @@ class Tables:
         real = material.standardised(material.rows.reshape(len(material.rows), -1))
         made = material.standardised(material.draw(z, 14))
         far = np.array([kolmogorov_smirnov(real[:, c], made[:, c]) for c in range(real.shape[1])])
-        order = np.argsort(-far, kind="stable")
+        varies = np.flatnonzero(np.ptp(real, axis=0) > 0)  # any noise is far from a constant
+        if not len(varies):
+            return replace(section, missing="no column varies in the held-out rows")
+        order = varies[np.argsort(-far[varies], kind="stable")]
         chosen = order[:MOST_COLUMNS]
         panels = tuple(self._marginals(int(c), real[:, c], made[:, c], float(far[c])) for c in chosen)
         look = (
@@ -77,16 +80,17 @@ class Tables:
             "common."
         )
         chance = 1.358 * float(np.sqrt(1 / len(real) + 1 / len(made)))
-        beyond = int((far > chance).sum())
-        worst = ", ".join(f"{plain(self._names[c], 24)} {far[c]:.2f}" for c in order[:3])
+        beyond = int((far[varies] > chance).sum())
+        worst = ", ".join(f"{plain(self._names[c], 36)} {far[c]:.2f}" for c in order[:3])
         text = (
-            f"{beyond} of {len(far)} columns are further off than chance would put them 5 times in 100 ({chance:.2f}); "
+            f"{beyond} of {len(varies):,} columns are further off than chance would put them 5 times in 100 "
+            f"({chance:.2f}); "
             f"the furthest: {worst}."
         )
         keys = (Key("data", f"{len(real):,} held-out rows", "area"), Key("model", f"{len(made):,} samples"))
         note = _cut(len(chosen), len(far), "those that are furthest off")
         note += " The service's sample answers with the mean of p(x|z), which has less spread than these draws."
-        verdicts = (Verdict(text, "good" if np.median(far) <= 0.1 and far.max() <= 0.3 else "watch"),)
+        verdicts = (Verdict(text, "good" if np.median(far[varies]) <= 0.1 and far[varies].max() <= 0.3 else "watch"),)
         return replace(section, look=look, verdicts=verdicts, keys=keys, panels=panels, note=note.strip())
 
     def _scatter(self, c: int, u: Floats, v: Floats, share: float, inside: float) -> Panel:
@@ -126,7 +130,7 @@ class Tables:
         ]
         low = int(order[np.argmin(inside[order])])
         text = (
-            f"The 95\u00a0% intervals hold {percent(whole, 1)} of the values, least in {plain(self._names[low], 24)} "
+            f"The 95\u00a0% intervals hold {percent(whole, 1)} of the values, least in {plain(self._names[low], 36)} "
             f"({percent(inside[low], 1)}). The model has seen the row, so more than 95\u00a0% is usual."
         )
         found.append(Verdict(text, "good" if whole >= 0.93 else "watch"))

@@ -65,7 +65,7 @@ class Walks:
             chosen = np.argsort(-np.ptp(decoded, axis=0), kind="stable")[:_LINES]
             detail = f" ({material.kl[j]:.2f} nats)" if len(material.rows) else ""
             figure, _ = self._lines(f"z{j}{detail}", f"z{j}", STEPS, decoded, chosen)
-            moved = ", ".join(f"{plain(names[c], 24)} {signed(moves[-1][c])}" for c in chosen[:3])
+            moved = ", ".join(f"{plain(names[c], 36)} {signed(moves[-1][c])}" for c in chosen[:3])
             panels.append(Panel(self._inline(figure, f"z{j} moves {moved}")))
             said.append(Verdict(f"z{j} from \u22122 to 2 moves {moved} (standard deviations)."))
         look = (
@@ -125,7 +125,7 @@ class Walks:
         low, high = float(values[:, chosen].min()), float(values[:, chosen].max())
         room = max(high - low, 0.1)
         within(axes, at, (low, high), 0.05)
-        longest = max(len(plain(self._names[c], 15)) for c in chosen)
+        longest = max(len(plain(self._names[c], 16)) for c in chosen)
         axes.set_xlim(at[0], at[-1] + (0.12 + 0.034 * longest) * (at[-1] - at[0]))
         axes.set_xticks([at[0], (at[0] + at[-1]) / 2, at[-1]])
         places = _spread([float(values[-1, c]) for c in chosen], 0.105 * room)
@@ -137,7 +137,7 @@ class Walks:
             axes.text(
                 at[-1] + 0.055 * (at[-1] - at[0]),
                 places[n],
-                plain(self._names[c], 15),
+                plain(self._names[c], 16),
                 color=INK,
                 fontsize=7,
                 va="center",
