@@ -6,6 +6,9 @@ from dataclasses import replace
 from typing import Final
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from service.latent import normal_quantile
@@ -98,28 +101,24 @@ class Walks:
         for c in chosen:
             values = decoded[:, c].reshape(side, side)
             figure, axes = plot(self._names[c], "z0", "z1", width=3.0, height=2.8)
-            lines = (
-                axes.contour(at, at, values, levels=9, colors=[INK], linewidths=np.linspace(0.5, 1.6, 9))
-                if np.ptp(values)
-                else None
-            )
-            if lines is not None:
-                axes.clabel(lines, fontsize=6.5, fmt="%.2g")
+            if np.ptp(values) > 1e-6:
+                levels = MaxNLocator(8).tick_values(values.min(), values.max())
+                widths = np.linspace(0.5, 1.7, len(levels))
+                lines = axes.contour(at, at, values, levels=levels, colors=[INK], linewidths=widths)
+                axes.clabel(lines, fontsize=6.5, fmt="%.3g")
             within(axes, at, at, 0)
             panels.append(Panel(self._inline(figure, f"{self._names[c]} over the latent plane")))
         look = (
-            "Each column over the whole latent plane, in standard deviations, as contour lines: thicker is higher. "
-            "Close "
-            "lines are where a small step changes much."
+            "Each column over the whole latent plane, in standard deviations from its mean, as contour lines: thicker "
+            "is "
+            "higher, dashed is below the mean. Close lines are where a small step changes much."
         )
-        note = (
-            f"{len(chosen)} of {len(self._names):,} columns are drawn: those that change most."
-            if len(chosen) < len(self._names)
-            else ""
-        )
+        note = ""
+        if len(chosen) < len(self._names):
+            note = f"{len(chosen)} of {len(self._names):,} columns are drawn: those that change most."
         return replace(section, look=look, panels=tuple(panels), note=note)
 
-    def _lines(self, title: str, x: str, at: Floats, values: Floats, chosen: NDArray[np.int64]):  # type: ignore[no-untyped-def]
+    def _lines(self, title: str, x: str, at: Floats, values: Floats, chosen: NDArray[np.int64]) -> tuple[Figure, Axes]:
         """Lines with their names at the right, spread so that none covers another."""
         figure, axes = plot(title, x, "standard deviations", width=3.6, height=2.4)
         low, high = float(values[:, chosen].min()), float(values[:, chosen].max())
