@@ -71,7 +71,8 @@ def run(options: Namespace) -> None:
             threads=options.threads,
             draws=options.draws,
         )
-        bundle = reported(bundle, Unseen.of(job.parts), read_log(job.log), options.seed, options.threads)
+        records = read_log(job.log) if job.log.exists() else []
+        bundle = reported(bundle, Unseen.of(job.parts), records, options.seed, options.threads)
         write_bundle(options, options.output, bundle)
     except KeyboardInterrupt:
         again = _again(options, fabric)
