@@ -7,18 +7,19 @@ else. Knows every part; computes nothing.
 
 from __future__ import annotations
 
-import functools
 import gc
 import logging
 import time
 from typing import Any
 
-from service.api import ROUTES, Route, Served, reply_to
+from service.api import ROUTES, V1
 from service.bundle import REPORT, open_bundle
 from service.engine import Engine
 from service.errors import NotReady, StartError
-from service.exchange import Exchange, Headers, Receive, Scope, Send
+from service.exchange import Endpoint, Exchange, Receive, Send
+from service.headers import Headers, Scope
 from service.metrics import Metrics
+from service.operations import Served
 from service.settings import Settings
 from service.vae import VAE, Work
 from service.web import COLD_ROUTES, make_web
@@ -35,23 +36,16 @@ class App:
         self.exchange = Exchange(settings, self.metrics)
         self.served: Served | None = None
         self._engine: Engine | None = None
-        self._hot = {route.path: route for route in ROUTES}
+        self._hot: dict[str, Endpoint] = {route.path: V1(route.op, self) for route in ROUTES}
         self._web = make_web(self)
         self.metrics.watch_queue(lambda: self.served.vae.waiting() if self.served else {})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or live through the lifespan."""
         if scope["type"] == "http":
-            route = self._hot.get(scope["path"])
-            if route is not None and scope["method"] == "POST":
-                await self.exchange.answer(
-                    route.path,
-                    functools.partial(self._admit, route),
-                    functools.partial(self._handle, route),
-                    scope,
-                    receive,
-                    send,
-                )
+            endpoint = self._hot.get(scope["path"])
+            if endpoint is not None and scope["method"] == "POST":
+                await self.exchange.answer(endpoint, scope, receive, send)
             else:
                 await self._cold(scope, receive, send)
         elif scope["type"] == "lifespan":
@@ -96,16 +90,6 @@ class App:
         if self.served is None:
             raise NotReady("no model is ready yet")
         return self.served.vae.bundle.report.get(REPORT)
-
-    def _admit(self, route: Route) -> None:
-        if self.served is None:
-            raise NotReady("no model is ready yet")
-        self.served.vae.admit(route.op)
-
-    async def _handle(self, route: Route, body: bytes, deadline: float) -> bytes:
-        if self.served is None:
-            raise NotReady("the model was closed")
-        return await reply_to(route, self.served, self.metrics, body, deadline)
 
     async def _cold(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A request to FastAPI, counted like the hot ones."""

@@ -1,7 +1,7 @@
 """
 The bodies of /v1, as pydantic models: what OpenAPI documents, and what a request's options are checked by.
 
-The rows themselves (`inputs`, `latents`) are too many numbers for pydantic; codec/json.py parses them to arrays
+The rows themselves (`inputs`, `latents`) are too many numbers for pydantic; codec/ parses them to arrays
 and holds itself to these models by a test. Knows nothing of HTTP.
 """
 

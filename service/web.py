@@ -16,9 +16,11 @@ from starlette.exceptions import HTTPException
 
 from service.api import ROUTES, Route
 from service.errors import ServiceError
-from service.exchange import Exchange, problem
+from service.exchange import Exchange
 from service.messages import Problem
 from service.metrics import Metrics
+from service.operations import TASKS
+from service.refusals import refuse
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 COLD_ROUTES = (
@@ -114,13 +116,13 @@ def make_web(service: Service) -> FastAPI:
 
     @web.exception_handler(ServiceError)
     async def service_error(request: Request, error: ServiceError) -> Response:
-        return _problem_response(request, error)
+        return _refusal(request, error)
 
     @web.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> Response:
         told = ServiceError(f"{request.method} {request.url.path}: {error.detail}")
         told.status, told.type, told.title = error.status_code, f"http-{error.status_code}", str(error.detail)
-        return _problem_response(request, told, error.headers)
+        return _refusal(request, told, error.headers)
 
     return web
 
@@ -146,13 +148,12 @@ def _document(web: FastAPI, route: Route) -> None:
         name=route.op,
         operation_id=route.op,
         tags=["operations"],
-        summary=(route.run.__doc__ or "").strip(),
+        summary=TASKS[route.op].about,
         description=(route.reply.__doc__ or "").strip(),
         responses=dict.fromkeys(errors, _PROBLEM),
     )
 
 
-def _problem_response(request: Request, error: ServiceError, headers: Any = None) -> Response:
-    return Response(
-        problem(error, request.state.request_id), error.status, headers, media_type="application/problem+json"
-    )
+def _refusal(request: Request, error: ServiceError, headers: Any = None) -> Response:
+    status, media_type, body = refuse(request.url.path, error, request.state.request_id)
+    return Response(body, status, headers, media_type=media_type)

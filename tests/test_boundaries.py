@@ -16,15 +16,18 @@ LAYERS = (
     ("__main__",),
     ("app",),
     ("web",),
-    ("api", "exchange"),
-    ("vae",),
+    ("api",),
+    ("exchange", "operations"),
+    ("refusals", "vae"),
     ("anomaly",),
     ("metrics",),
     ("batcher",),
     ("engine",),
     ("provider", "bundle"),
     ("onnx_file", "messages", "codec.json"),
-    ("codec.rows",),
+    ("codec.fields", "codec.records"),
+    ("codec.lists",),
+    ("codec.rows", "headers"),
     ("manifest",),
     ("calibration", "codec", "errors", "latent", "scores", "settings"),
 )
@@ -128,7 +131,7 @@ def test_onnxruntime_is_the_engines_business_alone(module: str) -> None:
 
 @pytest.mark.parametrize("module", sources("service"))
 def test_every_arrow_of_the_service_points_down(module: str) -> None:
-    """__main__ -> app -> {api, exchange} -> vae -> batcher, engine -> bundle: a room can be read with those below."""
+    """__main__ -> app -> api -> {exchange, operations} -> vae -> batcher, engine -> bundle: all read downwards."""
     level = {name: depth for depth, names in enumerate(LAYERS) for name in names}
     name = module.removeprefix("service").removeprefix(".")
     if not name:
@@ -159,16 +162,23 @@ def test_a_leaf_imports_nothing_of_the_service(name: str) -> None:
 
 def test_the_arrows_of_the_request_path_are_those_that_are_documented() -> None:
     """What a room may know of the others, exactly: one that learns more has to say so here."""
-    arrows = {name: of("service", imports(f"service.{name}")) for name in ("codec.rows", "codec.json", "messages")}
-    assert arrows["codec.rows"] == {"errors", "manifest"}
-    assert arrows["codec.json"] == {"codec.rows", "errors"}
-    assert arrows["messages"] == {"manifest"}
+    codecs = {name for name in sources("service") if name.startswith("service.codec.")}
+    for module in codecs:
+        assert {name for name in of("service", imports(module)) if not name.startswith("codec.")} <= {
+            "errors",
+            "manifest",
+        }
+    wire = {"codec.json"}
+    for module in codecs:
+        assert not wire & of("service", imports(module)), "a wire format knows of no other"
+    assert of("service", imports("service.messages")) == {"manifest"}
+    assert not wire & of("service", imports("service.operations"))
     assert of("service", imports("service.batcher")) == {"errors"}
     assert of("service", imports("service.bundle")) == {"errors", "manifest", "onnx_file"}
     assert of("service", imports("service.engine")) == {"bundle", "errors", "provider"}
     assert {"batcher", "engine"} <= of("service", imports("service.vae"))
-    assert not of("service", imports("service.vae")) & {"codec.json", "codec.rows", "exchange", "metrics"}
-    assert not of("service", imports("service.exchange")) & {"vae", "api", "bundle", "engine", "codec.json"}
+    assert not of("service", imports("service.vae")) & (wire | {"codec.rows", "exchange", "metrics"})
+    assert not of("service", imports("service.exchange")) & (wire | {"vae", "operations", "api", "bundle", "engine"})
 
 
 def test_settings_are_read_at_the_edge_alone() -> None:

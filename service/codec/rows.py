@@ -78,18 +78,32 @@ class RowSpec:
                 f"{self.field} has {rows} rows; at least {least} needed", field=self.field, limit=least, value=rows
             )
 
-    def cast(self, values: NDArray[np.float64]) -> Array:
-        """
-        *values* (n, *shape) as the graphs take them.
+    def check_shape(self, shape: tuple[int, ...]) -> None:
+        """Raise InvalidInput where an array of *shape* is not rows of this shape."""
+        if not shape or shape[1:] != self.shape:
+            want = ", ".join(map(str, ("n", *self.shape)))
+            raise InvalidInput(
+                f"{self.field} has the shape {list(shape)}; [{want}] needed", field=self.field, value=list(shape)
+            )
 
-        Raises InvalidInput naming the first row that holds a NaN, an infinity or a number beyond dtype or *bound*.
+    def cast(self, values: Array) -> Array:
         """
-        with np.errstate(over="ignore"):
-            rows = values.astype(self.dtype)
+        *values* (n, *shape) of any real dtype as the graphs take them; the same array where nothing has to change.
+
+        Floating-point numbers are rounded to the dtype, integers must be exact in it. Raises InvalidInput naming the
+        first row that holds a NaN, an infinity or a number beyond dtype or *bound*.
+        """
+        if values.dtype == self.dtype and values.flags.c_contiguous:
+            rows = values
+        else:
+            with np.errstate(over="ignore"):
+                rows = values.astype(self.dtype, order="C")
+            if values.dtype.kind in "iu":
+                self._check_exact(values)
         good = np.isfinite(rows) if self.bound == math.inf else np.abs(rows) <= self.bound  # False for NaN
         if not good.all():
             row, *where = (int(i) for i in np.argwhere(~good)[0])
-            value = values[(row, *where)]
+            value = values[(row, *where)].item()
             limit = min(self.bound, float(np.finfo(self.dtype.name).max))
             what = f"is beyond +-{limit:.4g}" if np.isfinite(value) else "is not finite"
             raise InvalidInput(
@@ -100,6 +114,23 @@ class RowSpec:
                 value=str(value),
             )
         return rows
+
+    def _check_exact(self, values: Array) -> None:
+        """Raise InvalidInput for the first integer that the dtype would round."""
+        most = 2 ** (np.finfo(self.dtype.name).nmant + 1)
+        if np.iinfo(values.dtype.name).max <= most:
+            return
+        if (bad := (values > most) | (values < -most)).any():
+            row, *where = (int(i) for i in np.argwhere(bad)[0])
+            value = values[(row, *where)].item()
+            raise InvalidInput(
+                f"{self.field}: row {row}, position {where} holds {value}; whole numbers are exact in "
+                f"{self.dtype.name} up to {most}",
+                field=self.field,
+                row=row,
+                limit=most,
+                value=value,
+            )
 
     def outside(self, rows: Array) -> tuple[int, str] | None:
         """The first row with a value outside the likelihood's support, and the reason; None when there is none."""

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 from service import messages
 from service.bundle import open_bundle
 from service.codec import json
+from service.codec.fields import Fields, read_options, read_rows, read_rows_flagged
 from service.codec.rows import RowSpec, Support
 from service.errors import InvalidInput, MalformedBody, TooLarge
 
@@ -31,7 +32,7 @@ MOST = 5
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
-def ways(rows: object, spec: RowSpec) -> tuple[json.Fields, json.Fields]:
+def ways(rows: object, spec: RowSpec) -> tuple[Fields, Fields]:
     """A body that holds nothing but *rows*, parsed with the rows taken to arrays at once, and without."""
     body = orjson.dumps({spec.field: rows})
     return json.read_object(body, spec), json.read_object(body)
@@ -39,7 +40,7 @@ def ways(rows: object, spec: RowSpec) -> tuple[json.Fields, json.Fields]:
 
 def read(rows: object, spec: RowSpec = TABLE, most: int = MOST, least: int = 1) -> NDArray[np.generic]:
     """The rows of such a body: the same array by both ways."""
-    at_once, by_lists = (json.read_rows(fields, spec, most, least) for fields in ways(rows, spec))
+    at_once, by_lists = (read_rows(fields, spec, most, least) for fields in ways(rows, spec))
     assert at_once.tobytes() == by_lists.tobytes()
     return at_once
 
@@ -49,7 +50,7 @@ def refusal(rows: object, spec: RowSpec = TABLE, most: int = MOST, least: int = 
     errors = []
     for fields in ways(rows, spec):
         with pytest.raises(InvalidInput) as refused:
-            json.read_rows(fields, spec, most, least)
+            read_rows(fields, spec, most, least)
         errors.append(refused.value)
     assert (errors[0].detail, errors[0].facts) == (errors[1].detail, errors[1].facts)
     return errors[0]
@@ -74,9 +75,9 @@ def test_rows_of_the_models_shape_become_an_array_of_its_dtype(spec: RowSpec, ro
 def test_taking_the_rows_leaves_the_options() -> None:
     """What is left is checked by pydantic, with no array in it."""
     fields = json.read_object(b'{"inputs": [[1, 2, 3]], "draws": 2}', TABLE)
-    json.read_rows(fields, TABLE, MOST)
+    read_rows(fields, TABLE, MOST)
     assert fields == {"draws": 2}
-    assert json.read_options(messages.EncodeOptions, fields).draws == 2
+    assert read_options(messages.EncodeOptions, fields).draws == 2
 
 
 @pytest.mark.parametrize(
@@ -122,7 +123,7 @@ def test_missing_rows_are_refused_by_the_name_of_their_field() -> None:
     """Each operation has its own."""
     for spec in (TABLE, LATENT):
         with pytest.raises(InvalidInput, match=f"{spec.field} is missing"):
-            json.read_rows({}, spec, MOST)
+            read_rows({}, spec, MOST)
 
 
 @pytest.mark.parametrize(("rows", "least"), [(0, 1), (1, 2)])
@@ -150,7 +151,7 @@ def test_whole_numbers_of_any_size_are_numbers(text: str) -> None:
     """Beyond 64 bits too; they become the nearest float64."""
     body = f'{{"inputs": [[{text}, 0, -{text.lstrip("-")}]]}}'.encode()
     for fields in (json.read_object(body, TABLE), json.read_object(body)):
-        assert json.read_rows(fields, TABLE, MOST).tolist() == [[float(text), 0.0, -abs(float(text))]]
+        assert read_rows(fields, TABLE, MOST).tolist() == [[float(text), 0.0, -abs(float(text))]]
 
 
 @pytest.mark.parametrize("value", [1e39, -1e39, 3.5e38, 1e308])
@@ -209,7 +210,7 @@ def test_a_wrong_option_is_refused_by_name_with_its_limit_and_value(
 ) -> None:
     """Strict: no conversion of types, no member that is silently ignored."""
     with pytest.raises(InvalidInput, match=told) as refused:
-        json.read_options(messages.EncodeOptions, fields)
+        read_options(messages.EncodeOptions, fields)
     assert refused.value.facts["field"] == field
 
 
@@ -257,7 +258,7 @@ def test_a_count_is_a_whole_number_from_its_low_end_on() -> None:
 def test_flagged_rows_cost_nobody_else_their_answer() -> None:
     """The good rows in their order, and for each bad one its index, as it is in the request, and the reason."""
     rows = [[0, 1, 0], [1, 2], [1, 7, 0.25], "no", [0.5, 0, 0], [1, 0, None], [1, 1e308, 1], [0, 0, 2]]
-    (x, reasons), (again, same) = (json.read_rows_flagged(f, BINARY, most=8) for f in ways(rows, BINARY))
+    (x, reasons), (again, same) = (read_rows_flagged(f, BINARY, most=8) for f in ways(rows, BINARY))
     assert (x.tolist(), reasons) == (again.tolist(), same)
     assert x.tolist() == [[0, 1, 0], [1, 7, 0.25], [1, 1e308, 1]]
     assert x.dtype == BINARY.dtype
@@ -272,7 +273,7 @@ def test_flagged_rows_cost_nobody_else_their_answer() -> None:
 
 def test_flagged_rows_may_all_be_bad() -> None:
     """Then there is nothing to score, in the right shape."""
-    x, reasons = json.read_rows_flagged({"inputs": [None, [], [1e39] * 2]}, LATENT_INPUTS, MOST)
+    x, reasons = read_rows_flagged({"inputs": [None, [], [1e39] * 2]}, LATENT_INPUTS, MOST)
     assert (x.shape, x.dtype.name, sorted(reasons)) == ((0, 2), "float32", [0, 1, 2])
 
 
@@ -280,7 +281,7 @@ def test_flagged_rows_may_all_be_good() -> None:
     """Then they are as they would be without flagging."""
     rows = [[0, 1.5, 0], [1, -2, 0.5]]
     for fields in ways(rows, BINARY):
-        x, reasons = json.read_rows_flagged(fields, BINARY, MOST)
+        x, reasons = read_rows_flagged(fields, BINARY, MOST)
         assert (x.tolist(), reasons) == (rows, {})
 
 
@@ -288,9 +289,9 @@ def test_flagging_does_not_forgive_what_is_wrong_with_the_whole_request() -> Non
     """No rows, too many, or none at all are nobody's single row."""
     for body in (b"{}", b'{"inputs": null}', b'{"inputs": []}'):
         with pytest.raises(InvalidInput):
-            json.read_rows_flagged(json.read_object(body, BINARY), BINARY, MOST)
+            read_rows_flagged(json.read_object(body, BINARY), BINARY, MOST)
     with pytest.raises(TooLarge):
-        json.read_rows_flagged({"inputs": [None] * 6}, BINARY, MOST)
+        read_rows_flagged({"inputs": [None] * 6}, BINARY, MOST)
 
 
 float32s = st.floats(width=32, allow_nan=False, allow_infinity=False)
@@ -301,14 +302,14 @@ float32s = st.floats(width=32, allow_nan=False, allow_infinity=False)
 def test_float32_survives_the_way_to_json_and_back_to_the_bit(x: NDArray[np.float32]) -> None:
     """A latent vector from /v1/encode decodes as itself: replies have the shortest text that is exact."""
     fields = json.read_object(json.write({"inputs": x}), LATENT_INPUTS)
-    assert json.read_rows(fields, LATENT_INPUTS, MOST).tobytes() == x.tobytes()
+    assert read_rows(fields, LATENT_INPUTS, MOST).tobytes() == x.tobytes()
 
 
 def test_a_latent_far_beyond_the_prior_is_refused(table_bundle: Path) -> None:
     """The decoder would answer with an infinity, and the fault would look like ours."""
     manifest = open_bundle(table_bundle).manifest
     with pytest.raises(InvalidInput, match=r"latents: row 0, position \[1\] holds 3e\+38, which is beyond \+-1e\+06"):
-        json.read_rows({"latents": [[0.0, 3e38, 0.0, 0.0]]}, RowSpec.latents(manifest), MOST)
+        read_rows({"latents": [[0.0, 3e38, 0.0, 0.0]]}, RowSpec.latents(manifest), MOST)
 
 
 def test_a_byte_order_mark_is_not_json_whichever_way_is_taken() -> None:
@@ -326,7 +327,7 @@ def test_a_nul_in_a_name_is_a_name() -> None:
 @given(x=npst.arrays(np.float64, st.tuples(st.integers(1, MOST), st.just(3)), elements=st.floats(-1e308, 1e308)))
 def test_float64_survives_the_way_to_json_and_back_to_the_bit(x: NDArray[np.float64]) -> None:
     """An epoch time keeps its milliseconds."""
-    assert json.read_rows(json.read_object(json.write({"inputs": x}), TABLE), TABLE, MOST).tobytes() == x.tobytes()
+    assert read_rows(json.read_object(json.write({"inputs": x}), TABLE), TABLE, MOST).tobytes() == x.tobytes()
 
 
 @dataclass(frozen=True)
@@ -467,8 +468,8 @@ def read_fast(operation: Operation, body: bytes) -> tuple[NDArray[np.generic], d
     other = LATENT if operation.spec.field == "inputs" else TABLE
     try:
         fields = json.read_object(body, operation.spec, other)
-        x = json.read_rows(fields, operation.spec, MOST)
-        return x, json.read_options(operation.options, fields).model_dump()
+        x = read_rows(fields, operation.spec, MOST)
+        return x, read_options(operation.options, fields).model_dump()
     except (MalformedBody, InvalidInput, TooLarge):
         return None
 

@@ -1,0 +1,80 @@
+"""
+What an operation takes out of a request, whatever its wire format: rows and options.
+
+Rows come as an array of any numeric dtype, or as the lists of a parser that does not vouch for their shape. pydantic
+checks the options. Here, and in what this calls, input becomes trustworthy; nowhere else.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import numpy as np
+from pydantic import BaseModel, ValidationError
+
+from service.codec.lists import kind, numbers
+from service.codec.rows import Array, RowSpec
+from service.errors import InvalidInput
+
+Options = TypeVar("Options", bound=BaseModel)
+Fields = dict[str, Any]
+
+
+def read_options(model: type[Options], fields: Fields) -> Options:
+    """The *fields* that are left when the rows are taken out. Raises InvalidInput naming the first that is wrong."""
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(model.model_fields) or "none"
+            raise InvalidInput(f"unknown field {field!r}; the options here are: {known}", field=field) from None
+        value = first["input"]
+        told = repr(value) if isinstance(value, (int, float, str, bool)) else kind(value)
+        context = first.get("ctx", {})
+        limit = next((context[key] for key in ("ge", "gt", "le", "lt", "expected") if key in context), None)
+        message = f"{field}: {first['msg']}; given: {told}"
+        raise InvalidInput(message, field=field, limit=limit, value=value) from None
+
+
+def read_rows(fields: Fields, spec: RowSpec, most: int, least: int = 1) -> Array:
+    """
+    Take the rows of *spec* out of *fields*: (n, *shape) of its dtype.
+
+    Raises InvalidInput (missing, ragged, not a number, not finite; names the first bad row) or TooLarge.
+    """
+    rows = _rows(fields, spec, most, least)
+    return spec.cast(rows if isinstance(rows, np.ndarray) else numbers(rows, spec))
+
+
+def read_rows_flagged(fields: Fields, spec: RowSpec, most: int) -> tuple[Array, dict[int, str]]:
+    """
+    As `read_rows`, but a bad row costs nobody else: the good rows, and the reason by index for each bad one.
+
+    A row outside the likelihood's support is bad here.
+    """
+    rows = _rows(fields, spec, most, 1)
+    good: list[Array] = []
+    reasons: dict[int, str] = {}
+    for index in range(len(rows)):
+        row = rows[index : index + 1]
+        try:
+            array = spec.cast(row if isinstance(row, np.ndarray) else numbers(row, spec))
+            spec.check_support(array)
+            good.append(array)
+        except InvalidInput as error:
+            reasons[index] = error.detail.replace("row 0", f"row {index}", 1)
+    return (np.concatenate(good) if good else np.zeros((0, *spec.shape), spec.dtype)), reasons
+
+
+def _rows(fields: Fields, spec: RowSpec, most: int, least: int) -> list[Any] | Array:
+    if spec.field not in fields:
+        raise InvalidInput(f"{spec.field} is missing", field=spec.field)
+    rows: list[Any] | Array = fields.pop(spec.field)
+    if isinstance(rows, np.ndarray):
+        spec.check_shape(rows.shape)
+    elif not isinstance(rows, list):
+        raise InvalidInput(f"{spec.field} must be a list of rows; it is {kind(rows)}", field=spec.field)
+    spec.check_count(len(rows), least, most)
+    return rows
