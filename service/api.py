@@ -21,6 +21,7 @@ from service.headers import Headers
 from service.manifest import Operation
 from service.metrics import Stopwatch
 from service.operations import TASKS, Request, Served, Service, serving
+from service.statistics import Statistics
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,9 @@ ROUTES = (
 class V1:
     """Answers one of the ROUTES."""
 
-    def __init__(self, op: Operation, service: Service) -> None:
+    def __init__(self, op: Operation, service: Service, statistics: Statistics) -> None:
         self.route = f"/v1/{op}"
+        self._statistics = statistics
         self._task = TASKS[op]
         self._service = service
 
@@ -62,7 +64,8 @@ class V1:
         return functools.partial(self._answer, served)
 
     def answered(self, ok: bool, seconds: float) -> None:
-        """Nothing is counted here that the exchange does not count."""
+        """For the statistics of the operation."""
+        self._statistics.answered(self._task.op, ok, seconds)
 
     async def _answer(self, served: Served, body: bytes, deadline: float) -> Reply:
         metrics = self._service.metrics

@@ -19,8 +19,11 @@ from service.errors import NotReady, StartError
 from service.exchange import Endpoint, Exchange, Receive, Send
 from service.headers import Headers, Scope
 from service.metrics import Metrics
+from service.oip import OIP
+from service.oip_web import PREFIX
 from service.operations import Served
 from service.settings import Settings
+from service.statistics import Statistics
 from service.vae import VAE, Work
 from service.web import COLD_ROUTES, make_web
 
@@ -36,15 +39,22 @@ class App:
         self.exchange = Exchange(settings, self.metrics)
         self.served: Served | None = None
         self._engine: Engine | None = None
-        self._hot: dict[str, Endpoint] = {route.path: V1(route.op, self) for route in ROUTES}
-        self._web = make_web(self)
+        self._statistics = Statistics(self.metrics)
+        self._oip = OIP(self, self._statistics, settings.max_body_bytes)
+        self._hot: dict[str, Endpoint] = {
+            **{route.path: V1(route.op, self, self._statistics) for route in ROUTES},
+            **self._oip.endpoints,
+        }
+        self._web = make_web(self, self._oip)
         self.metrics.watch_queue(lambda: self.served.vae.waiting() if self.served else {})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or live through the lifespan."""
         if scope["type"] == "http":
-            endpoint = self._hot.get(scope["path"])
-            if endpoint is not None and scope["method"] == "POST":
+            endpoint = None
+            if scope["method"] == "POST":
+                endpoint = self._hot.get(scope["path"]) or self._oip.endpoint(scope["path"])
+            if endpoint is not None:
                 await self.exchange.answer(endpoint, scope, receive, send)
             else:
                 await self._cold(scope, receive, send)
@@ -105,7 +115,8 @@ class App:
             await send(message)
 
         path = scope["path"]
-        route = path if path in COLD_ROUTES or path in self._hot else "other"
+        known = path in COLD_ROUTES or path in self._hot
+        route = path if known else PREFIX if path.startswith(PREFIX) else "other"
         self.metrics.progress(route, 1)
         try:
             await self._web(scope, receive, watched)
@@ -139,7 +150,7 @@ class App:
         vae = VAE(
             bundle,
             engine,
-            _Observer(self.metrics, engine),
+            _Observer(self.metrics, self._statistics, engine),
             max_batch_rows=settings.max_batch_rows,
             max_queue_rows=settings.max_queue_rows,
             max_batch_delay_s=settings.max_batch_delay_ms / 1000,
@@ -171,10 +182,11 @@ def create_app(settings: Settings) -> App:
 
 
 class _Observer:
-    """Tells the metrics what the batcher did."""
+    """Tells the metrics and the statistics what the batcher did."""
 
-    def __init__(self, metrics: Metrics, engine: Engine) -> None:
+    def __init__(self, metrics: Metrics, statistics: Statistics, engine: Engine) -> None:
         self._metrics = metrics
+        self._statistics = statistics
         self._engine = engine
 
     def waited(self, key: Work, seconds: float) -> None:
@@ -182,3 +194,4 @@ class _Observer:
 
     def ran(self, key: Work, rows: int, seconds: float) -> None:
         self._metrics.batch(key.op, rows, self._engine.padding(rows), seconds)
+        self._statistics.ran(key.op, rows, seconds)

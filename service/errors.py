@@ -3,6 +3,7 @@ What can go wrong, and what the client is told.
 
 ServiceError                  a request that cannot be answered; each class owns its HTTP status
 ├── MalformedBody      400    the body is not what its Content-Type says (not JSON, not an object)
+├── UnknownModel       404    under /v2: no model, or no version, of that name
 ├── NotAcceptable      406    no type that the client accepts is written here
 ├── LengthRequired     411    a POST that announces no body
 ├── TooLarge           413    body or rows over the limit; told before the body is read whole
@@ -51,6 +52,14 @@ class MalformedBody(ServiceError):
     status = 400
     type = "malformed-body"
     title = "The body cannot be read"
+
+
+class UnknownModel(ServiceError):
+    """Under `/v2`: no such model, or not in that version."""
+
+    status = 404
+    type = "unknown-model"
+    title = "No such model"
 
 
 class NotAcceptable(ServiceError):

@@ -59,7 +59,11 @@ class Service(Protocol):
 
     @property
     def served(self) -> Served | None:
-        """What is served; None before it is ready."""
+        """What is served; None before it is opened."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether new requests should be sent here."""
 
 
 def serving(service: Service, op: Operation) -> Served:

@@ -23,6 +23,10 @@ class Refusal(NamedTuple):
 
 def refuse(path: str, error: ServiceError, request_id: str) -> Refusal:
     """How a request for *path* is told of *error*."""
+    if path == "/v2" or path.startswith("/v2/"):
+        # its clients know no 422; anything but 200 must be an object with "error"
+        status = 400 if error.status == 422 else error.status
+        return Refusal(status, "application/json", orjson.dumps({"error": error.detail}))
     document = {
         "type": f"urn:vae-serve:{error.type}",
         "title": error.title,

@@ -14,14 +14,17 @@ from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Res
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
+from service import oip_web
 from service.api import ROUTES, Route
 from service.errors import ServiceError
 from service.exchange import Exchange
 from service.messages import Problem
 from service.metrics import Metrics
+from service.oip import OIP
 from service.operations import TASKS
-from service.refusals import refuse
+from service.refusals import internal_error, refuse
 
+VERSION = version("vae-serve")
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 COLD_ROUTES = (
     "/v1/model",
@@ -31,6 +34,7 @@ COLD_ROUTES = (
     "/metrics",
     "/docs",
     "/openapi.json",
+    *oip_web.COLD_ROUTES,
 )
 # the report comes with a bundle, perhaps from somebody else: it may show itself, and do nothing
 REPORT_HEADERS = {
@@ -64,14 +68,14 @@ class Service(Protocol):
         """The bundle's report, an HTML page, where it has one. Raises NotReady."""
 
 
-def make_web(service: Service) -> FastAPI:
-    """The FastAPI application behind the hot routes of *service*."""
+def make_web(service: Service, oip: OIP) -> FastAPI:
+    """The FastAPI application behind the hot routes of *service*, and of its models in *oip*."""
     web = FastAPIOffline(  # the assets of /docs come from a package, not from a CDN
         redoc_url=None,
         static_url="/docs/assets",
         redirect_slashes=False,
         title="vae-serve",
-        version=version("vae-serve"),
+        version=VERSION,
         description="Serves one variational autoencoder: encode, decode, sample, interpolate, reconstruct, score.",
     )
 
@@ -113,6 +117,7 @@ def make_web(service: Service) -> FastAPI:
 
     for route in ROUTES:
         _document(web, route)
+    web.include_router(oip_web.oip_routes(oip, VERSION))
 
     @web.exception_handler(ServiceError)
     async def service_error(request: Request, error: ServiceError) -> Response:
@@ -123,6 +128,10 @@ def make_web(service: Service) -> FastAPI:
         told = ServiceError(f"{request.method} {request.url.path}: {error.detail}")
         told.status, told.type, told.title = error.status_code, f"http-{error.status_code}", str(error.detail)
         return _refusal(request, told, error.headers)
+
+    @web.exception_handler(Exception)
+    async def fault(request: Request, error: Exception) -> Response:
+        return _refusal(request, internal_error())  # uvicorn logs what it was
 
     return web
 

@@ -16,18 +16,21 @@ LAYERS = (
     ("__main__",),
     ("app",),
     ("web",),
-    ("api",),
+    ("oip_web",),
+    ("api", "oip"),
+    ("catalog",),
     ("exchange", "operations"),
     ("refusals", "vae"),
     ("anomaly",),
+    ("statistics",),
     ("metrics",),
     ("batcher",),
     ("engine",),
     ("provider", "bundle"),
-    ("onnx_file", "messages", "codec.json"),
+    ("onnx_file", "messages", "codec.json", "codec.tensors"),
     ("codec.fields", "codec.records"),
-    ("codec.lists",),
-    ("codec.rows", "headers"),
+    ("codec.datatypes", "codec.lists"),
+    ("codec.compression", "codec.rows", "headers"),
     ("manifest",),
     ("calibration", "codec", "errors", "latent", "scores", "settings"),
 )
@@ -119,7 +122,7 @@ def test_training_knows_the_bundle_and_nothing_of_the_web(module: str) -> None:
 @pytest.mark.parametrize("module", sources("service"))
 def test_only_the_top_of_the_service_knows_a_web_framework(module: str) -> None:
     """Operations, batches and codecs can be used, and tested, without one."""
-    allowed = {"service.web": {"fastapi", "starlette"}, "service.__main__": {"uvicorn"}}
+    allowed = {"service.web": {"fastapi", "starlette"}, "service.oip_web": {"fastapi"}, "service.__main__": {"uvicorn"}}
     assert tops(imports(module)) & WEB <= allowed.get(module, set())
 
 
@@ -168,7 +171,7 @@ def test_the_arrows_of_the_request_path_are_those_that_are_documented() -> None:
             "errors",
             "manifest",
         }
-    wire = {"codec.json"}
+    wire = {"codec.json", "codec.tensors"}
     for module in codecs:
         assert not wire & of("service", imports(module)), "a wire format knows of no other"
     assert of("service", imports("service.messages")) == {"manifest"}

@@ -163,6 +163,16 @@ def test_every_curl_of_the_readme_gives_the_answer_that_is_printed_under_it(
     assert same(shown, json.loads(ran.stdout)), ran.stdout
 
 
+@pytest.mark.parametrize("program", re.findall(r"```python\n(.*?)```", README, re.S))
+def test_every_python_of_the_readme_runs_and_prints(server: Server, program: str, tmp_path: Path) -> None:
+    """By itself, as a reader would run it."""
+    address = server.url.removeprefix("http://")
+    code = program.replace("localhost:8000", address)
+    ran = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout
+
+
 def test_the_help_of_both_commands_names_every_option_of_the_readme() -> None:
     """No flag is documented that does not exist."""
     for command, module in (("vae-serve", "service"), ("vae-train", "training")):

@@ -1,0 +1,199 @@
+"""
+The hot route of the Open Inference Protocol: POST /v2/models/{model}[/versions/{version}]/infer.
+
+Dispatches on Inference-Header-Content-Length and never on Content-Type: the stock clients send none, or any. Knows
+the catalog, the framing and the operations; nothing of sockets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import re
+from typing import Any
+
+import numpy as np
+
+from service.catalog import RENAMED, Catalog, Model
+from service.codec.compression import WBITS, compress, decompress
+from service.codec.records import flat
+from service.codec.rows import Array
+from service.codec.tensors import LENGTH_HEADER, Infer, read, write
+from service.errors import InvalidInput, NotReady, UnknownModel, UnsupportedMedia
+from service.exchange import Endpoint, Handler, HeaderList, Reply
+from service.headers import Headers
+from service.manifest import Operation
+from service.metrics import Stopwatch
+from service.operations import TASKS, Request, Service, serving
+from service.statistics import Statistics
+
+COMPRESS_HERE = 65536  # bytes; what is larger is compressed in a thread, off the event loop
+_INFER = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
+
+
+class OIP:
+    """The models of *service* under /v2."""
+
+    def __init__(self, service: Service, statistics: Statistics, max_body_bytes: int) -> None:
+        self.service = service
+        self.statistics = statistics
+        self.max_body_bytes = max_body_bytes
+        self.endpoints = {f"/v2/models/{op}/infer": InferEndpoint(op, self) for op in TASKS}
+        self._catalog: Catalog | None = None
+
+    def catalog(self) -> Catalog:
+        """The models of what is served now. Raises NotReady."""
+        served = self.service.served
+        if served is None:
+            raise NotReady("no model is ready yet")
+        if self._catalog is None or self._catalog.served is not served:
+            self._catalog = Catalog(served)
+        return self._catalog
+
+    def model(self, name: str, version: str | None = None) -> Model:
+        """One model by its name, and by its version where there is one. Raises NotReady or UnknownModel."""
+        catalog = self.catalog()
+        found = next((model for op, model in catalog.models.items() if op == name), None)
+        if found is None:
+            raise UnknownModel(f"there is no model {name[:100]!r}; there are: {', '.join(catalog.models)}")
+        if version not in (None, catalog.version):
+            raise UnknownModel(f"model {name} has no version {str(version)[:100]!r}; it has: {catalog.version}")
+        return found
+
+    def check_ready(self) -> None:
+        """Raise NotReady while requests should go elsewhere."""
+        self.catalog()
+        if not self.service.ready:
+            raise NotReady("the server is draining")
+
+    def endpoint(self, path: str) -> Endpoint | None:
+        """What answers a POST to *path*, which names a version, or a model that there may not be."""
+        found = _INFER.fullmatch(path)
+        if found is None:
+            return None
+        name, version = found.groups()
+        if self.service.served is not None and version in (None, self.catalog().version):
+            return self.endpoints.get(f"/v2/models/{name}/infer") or _Absent(name, version, self)
+        return _Absent(name, version, self)
+
+
+class _Absent:
+    """Refuses inference requests for a model, or a version, that there is not."""
+
+    route = "/v2/models"
+
+    def __init__(self, name: str, version: str | None, oip: OIP) -> None:
+        self._name = name
+        self._version = version
+        self._oip = oip
+
+    def admit(self, headers: Headers) -> Handler:
+        """Raise NotReady or UnknownModel."""
+        self._oip.model(self._name, self._version)
+        raise AssertionError(f"{self._name} is there. This is a bug.")
+
+    def answered(self, ok: bool, seconds: float) -> None:
+        """Nothing to count: no model."""
+
+
+class InferEndpoint:
+    """Answers inference requests for one operation."""
+
+    def __init__(self, op: Operation, oip: OIP) -> None:
+        self.route = f"/v2/models/{op}/infer"
+        self._op = op
+        self._oip = oip
+
+    def admit(self, headers: Headers) -> Handler:
+        """Raise NotReady, UnknownModel, Overloaded or UnsupportedMedia."""
+        model = self._oip.model(self._op)
+        serving(self._oip.service, self._op)
+        coding = headers.get(b"content-encoding").decode("latin-1").strip().lower()
+        if coding not in ("", "identity", *WBITS):
+            raise UnsupportedMedia(
+                f"the codings of bodies here are gzip and deflate; the Content-Encoding is {coding!r}"
+            )
+        return functools.partial(self._answer, self._oip.catalog(), model, headers, coding)
+
+    def answered(self, ok: bool, seconds: float) -> None:
+        """For the statistics of the model."""
+        self._oip.statistics.answered(self._op, ok, seconds)
+
+    async def _answer(
+        self, catalog: Catalog, model: Model, headers: Headers, coding: str, body: bytes, deadline: float
+    ) -> Reply:
+        metrics = self._oip.service.metrics
+        watch = Stopwatch(metrics, self._op)
+        if coding in WBITS:
+            body = await asyncio.to_thread(decompress, body, coding, self._oip.max_body_bytes)
+        asked = read(body, headers.get(LENGTH_HEADER), model.raw)
+        _check_names(model, asked)
+        fields: dict[str, Any] = dict(asked.tensors)
+        if "count" in fields:
+            fields["count"] = _count(asked.tensors["count"])
+        options = TASKS[self._op].options.model_fields
+        fields |= {name: value for name, value in asked.parameters.items() if name in options and name not in fields}
+        request = Request(catalog.served, catalog.rows, fields, _sooner(deadline, asked), watch, metrics)
+        reply, rows = await TASKS[self._op].run(request)
+        watch.lap(None)
+        told = {name: reply.pop(name) for name in model.told if name in reply}
+        told["bundle_id"] = catalog.served.model["bundle_id"]
+        answer, length = write(self._op, catalog.version, asked, told, _tensors(model, asked, reply))
+        watch.lap("serialize")
+        metrics.answered_rows(self._op, rows)
+        return await _encoded(answer, length, headers)
+
+
+def _check_names(model: Model, asked: Infer) -> None:
+    """Raise InvalidInput for tensors that the model does not have."""
+    for told, names, known in (
+        ("input", asked.tensors, model.inputs),
+        ("output", asked.outputs or (), model.outputs),
+    ):
+        able = [tensor.name for tensor in known]
+        if unknown := [name for name in names if name not in able]:
+            raise InvalidInput(f"{model.op} has no {told} {unknown[0]!r}; it has: {', '.join(able)}")
+
+
+def _count(tensor: Array) -> int:
+    if tensor.size != 1 or tensor.dtype.kind not in "iu":
+        raise InvalidInput("count must be one whole number, of shape [1]")
+    return int(tensor.item())
+
+
+def _sooner(deadline: float, asked: Infer) -> float:
+    """The deadline, or the parameter `timeout` (microseconds; 0: none) from now on where that is sooner."""
+    timeout_us = asked.parameters.get("timeout", 0)
+    if type(timeout_us) is not int or timeout_us < 0:
+        raise InvalidInput(f"timeout must be a whole number of microseconds; given: {str(timeout_us)[:40]}")
+    return min(deadline, asyncio.get_running_loop().time() + timeout_us / 1e6) if timeout_us else deadline
+
+
+def _tensors(model: Model, asked: Infer, reply: dict[str, Any]) -> list[tuple[str, Array]]:
+    """The outputs asked for, in that order; all that there are by default. NaN where the reply has no number."""
+    arrays = {RENAMED.get(name, name): np.atleast_1d(array) for name, array in flat(reply).items()}
+    for tensor in model.outputs:
+        if tensor.name not in arrays and tensor.needs is None:
+            arrays[tensor.name] = np.full(tensor.shape, np.nan)
+    if asked.outputs is None:
+        return list(arrays.items())
+    needs = {tensor.name: tensor.needs for tensor in model.outputs}
+    if missing := [name for name in asked.outputs if name not in arrays]:
+        raise InvalidInput(f"output {missing[0]} is there with the parameter {needs[missing[0]]}")
+    return [(name, arrays[name]) for name in asked.outputs]
+
+
+async def _encoded(answer: bytes, length: int | None, headers: Headers) -> Reply:
+    """The reply, compressed where the client names exactly one coding: the asyncio client always names several."""
+    media_type = b"application/json" if length is None else b"application/octet-stream"
+    reply_headers: HeaderList = [(b"content-type", media_type)]
+    if length is not None:
+        reply_headers.append((LENGTH_HEADER, b"%d" % length))
+    coding = headers.get(b"accept-encoding").decode("latin-1").strip().lower()
+    if coding in WBITS:
+        if len(answer) > COMPRESS_HERE:
+            answer = await asyncio.to_thread(compress, answer, coding)
+        else:
+            answer = compress(answer, coding)
+        reply_headers.append((b"content-encoding", coding.encode()))
+    return Reply(answer, reply_headers)
