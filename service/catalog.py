@@ -8,6 +8,7 @@ Knows bundles and names; nothing of bodies or HTTP.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,7 @@ class Model:
     batched: bool = True
     told: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def raw(self) -> Raw | None:
         """What a body without JSON is: one row of the one input."""
         if len(self.inputs) != 1:
