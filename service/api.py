@@ -8,14 +8,15 @@ nothing of sockets.
 from __future__ import annotations
 
 import functools
-import re
 from dataclasses import dataclass
 
 from pydantic import BaseModel
 
-from service import messages
-from service.codec import json
-from service.errors import NotAcceptable, UnsupportedMedia
+from service import media, messages
+from service.codec import json, npy
+from service.codec.fields import Fields, add_query
+from service.codec.records import flat
+from service.errors import InvalidInput, UnsupportedMedia
 from service.exchange import Handler, Reply
 from service.headers import Headers
 from service.manifest import Operation
@@ -48,6 +49,20 @@ ROUTES = (
 )
 
 
+MAIN = {
+    "encode": "mu",
+    "decode": "outputs",
+    "sample": "outputs",
+    "interpolate": "outputs",
+    "reconstruct": "outputs",
+    "anomaly-score": "scores",
+}
+"""The one array of each reply that a .npy file holds."""
+
+ROW_FIELDS = {"encode": 0, "decode": 1, "sample": None, "interpolate": 0, "reconstruct": 0, "anomaly-score": 0}
+"""Which of `Rows` an array that is a whole body is; None: no rows are sent."""
+
+
 class V1:
     """Answers one of the ROUTES."""
 
@@ -56,51 +71,50 @@ class V1:
         self._statistics = statistics
         self._task = TASKS[op]
         self._service = service
+        self._reads = (media.JSON,) if ROW_FIELDS[op] is None else (media.JSON, media.NPY)
 
     def admit(self, headers: Headers) -> Handler:
         """Raise NotReady, Unsupported, Overloaded, NotAcceptable or UnsupportedMedia."""
         served = serving(self._service, self._task.op)
-        check_media(headers)
-        return functools.partial(self._answer, served)
+        read = media.of_body(headers.get(b"content-type"), self._reads)
+        writes = (media.JSON, media.NPZ, media.NPY) if read == media.JSON else (media.NPZ, media.NPY, media.JSON)
+        write = media.of_reply(headers.get(b"accept"), writes)
+        encoding = headers.get(b"content-encoding")
+        if encoding not in (b"", b"identity"):
+            given = encoding.decode("latin-1")
+            raise UnsupportedMedia(f"send the body uncompressed; the Content-Encoding is {given!r}", value=given)
+        return functools.partial(self._answer, served, headers.query, read, write)
 
     def answered(self, ok: bool, seconds: float) -> None:
         """For the statistics of the operation."""
         self._statistics.answered(self._task.op, ok, seconds)
 
-    async def _answer(self, served: Served, body: bytes, deadline: float) -> Reply:
-        metrics = self._service.metrics
-        watch = Stopwatch(metrics, self._task.op)
-        fields = json.read_object(body, *served.rows)
+    async def _answer(self, served: Served, query: bytes, read: str, write: str, body: bytes, deadline: float) -> Reply:
+        op, metrics = self._task.op, self._service.metrics
+        watch = Stopwatch(metrics, op)
+        fields = json.read_object(body, *served.rows) if read == media.JSON else {}
+        if query:
+            add_query(fields, query)
+        if read == media.NPY:
+            fields[self._array_field(served, fields)] = npy.read(body)
         reply, rows = await self._task.run(Request(served, served.rows, fields, deadline, watch, metrics))
         watch.lap(None)
-        answer = json.write({"model": served.model, **reply})
+        if write == media.JSON:
+            answer = json.write({"model": served.model, **reply})
+        elif write == media.NPZ:
+            answer = npy.write_npz(flat({"model": served.model, **reply}))
+        else:
+            answer = npy.write_npy(flat(reply)[MAIN[op]])
         watch.lap("serialize")
-        metrics.answered_rows(self._task.op, rows)
-        return Reply(answer, [(b"content-type", b"application/json")])
+        metrics.answered_rows(op, rows)
+        return Reply(answer, [(b"content-type", write.encode())])
 
-
-def check_media(headers: Headers) -> None:
-    """Raise NotAcceptable where JSON is not accepted, UnsupportedMedia for anything but JSON in UTF-8."""
-    accept, content_type = headers.get(b"accept"), headers.get(b"content-type")
-    if accept not in (b"", b"*/*", b"application/json") and not _accepts_json(accept):
-        given = accept.decode("latin-1")
-        raise NotAcceptable(f"replies are application/json; the Accept is {given!r}", value=given)
-    if content_type not in (b"application/json", b""):
-        media, *parameters = content_type.decode("latin-1").lower().split(";")
-        charsets = [p.split("=", 1)[1].strip(' "') for p in parameters if p.strip().startswith("charset=")]
-        if media.strip() != "application/json" or charsets not in ([], ["utf-8"], ["utf8"]):
-            given = content_type.decode("latin-1")
-            raise UnsupportedMedia(f"send application/json in UTF-8; the Content-Type is {given!r}", value=given)
-    encoding = headers.get(b"content-encoding")
-    if encoding not in (b"", b"identity"):
-        given = encoding.decode("latin-1")
-        raise UnsupportedMedia(f"send the body uncompressed; the Content-Encoding is {given!r}", value=given)
-
-
-def _accepts_json(accept: bytes) -> bool:
-    """Whether an Accept header admits application/json (RFC 9110, 12.5.1: a quality of 0 is a refusal)."""
-    quality = {}
-    for part in accept.decode("latin-1").lower().split(","):
-        media, *parameters = (word.strip() for word in part.split(";"))
-        quality[media] = not any(re.fullmatch(r"q=0(\.0*)?", parameter) for parameter in parameters)
-    return next((quality[m] for m in ("application/json", "application/*", "*/*") if m in quality), False)
+    def _array_field(self, served: Served, fields: Fields) -> str:
+        """What an array that is a whole body is called; for interpolate `array=latents` in the query may say."""
+        names = [spec.field for spec in served.rows]
+        if self._task.op == "interpolate" and "array" in fields:
+            name = fields.pop("array")
+            if name not in names:
+                raise InvalidInput(f"array must be {' or '.join(names)}; given: {str(name)[:40]!r}", field="array")
+            return str(name)
+        return names[ROW_FIELDS[self._task.op] or 0]

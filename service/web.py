@@ -14,8 +14,8 @@ from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Res
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
-from service import oip_web
-from service.api import ROUTES, Route
+from service import media, oip_web
+from service.api import ROUTES, ROW_FIELDS, Route
 from service.errors import ServiceError
 from service.exchange import Exchange
 from service.messages import Problem
@@ -147,6 +147,8 @@ def _document(web: FastAPI, route: Route) -> None:
         raise AssertionError(f"{route.path} is answered in front of FastAPI. This is a bug.")
 
     endpoint.__annotations__ = {"body": route.request, "return": None}
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    takes = {} if ROW_FIELDS[route.op] is None else {media.NPY: binary}
     errors = sorted({error.status for error in ServiceError.__subclasses__()} - {499})
     web.add_api_route(
         route.path,
@@ -159,7 +161,8 @@ def _document(web: FastAPI, route: Route) -> None:
         tags=["operations"],
         summary=TASKS[route.op].about,
         description=(route.reply.__doc__ or "").strip(),
-        responses=dict.fromkeys(errors, _PROBLEM),
+        responses={200: {"content": {media.NPZ: binary, media.NPY: binary}}, **dict.fromkeys(errors, _PROBLEM)},
+        openapi_extra={"requestBody": {"content": takes}},
     )
 
 

@@ -27,7 +27,7 @@ LAYERS = (
     ("batcher",),
     ("engine",),
     ("provider", "bundle"),
-    ("onnx_file", "messages", "codec.json", "codec.tensors"),
+    ("onnx_file", "messages", "codec.json", "codec.npy", "codec.tensors", "media"),
     ("codec.fields", "codec.records"),
     ("codec.datatypes", "codec.lists"),
     ("codec.compression", "codec.rows", "headers"),
@@ -171,7 +171,7 @@ def test_the_arrows_of_the_request_path_are_those_that_are_documented() -> None:
             "errors",
             "manifest",
         }
-    wire = {"codec.json", "codec.tensors"}
+    wire = {"codec.json", "codec.npy", "codec.tensors"}
     for module in codecs:
         assert not wire & of("service", imports(module)), "a wire format knows of no other"
     assert of("service", imports("service.messages")) == {"manifest"}

@@ -8,8 +8,10 @@ checks the options. Here, and in what this calls, input becomes trustworthy; now
 from __future__ import annotations
 
 from typing import Any, TypeVar
+from urllib.parse import parse_qsl
 
 import numpy as np
+import orjson
 from pydantic import BaseModel, ValidationError
 
 from service.codec.lists import kind, numbers
@@ -18,6 +20,27 @@ from service.errors import InvalidInput
 
 Options = TypeVar("Options", bound=BaseModel)
 Fields = dict[str, Any]
+MAX_QUERY = 32
+
+
+def add_query(fields: Fields, query: bytes) -> None:
+    """
+    Add the options of a query string: each value as JSON would have it, or as the text that it is.
+
+    Raises InvalidInput for a name that is given twice, in the query or there and in the body.
+    """
+    try:
+        pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=MAX_QUERY)
+    except ValueError:
+        raise InvalidInput(f"the query has more than {MAX_QUERY} parameters", limit=MAX_QUERY) from None
+    for name, text in pairs:
+        if name in fields:
+            raise InvalidInput(f"{name} is given twice", field=name)
+        try:
+            value = orjson.loads(text)
+        except orjson.JSONDecodeError:
+            value = text
+        fields[name] = text if isinstance(value, (list, dict)) else value
 
 
 def read_options(model: type[Options], fields: Fields) -> Options:
