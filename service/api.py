@@ -22,7 +22,8 @@ from service.headers import Headers
 from service.manifest import Operation
 from service.metrics import Stopwatch
 from service.operations import TASKS, Request, Served, Service, serving
-from service.statistics import Statistics
+from service.spent import SPENT, Spent
+from service.statistics import Statistics, Work
 
 
 @dataclass(frozen=True)
@@ -85,13 +86,14 @@ class V1:
             raise UnsupportedMedia(f"send the body uncompressed; the Content-Encoding is {given!r}", value=given)
         return functools.partial(self._answer, served, headers.query, read, write)
 
-    def answered(self, ok: bool, seconds: float) -> None:
+    def answered(self, seconds: float, work: Work | None) -> None:
         """For the statistics of the operation."""
-        self._statistics.answered(self._task.op, ok, seconds)
+        self._statistics.answered(self._task.op, seconds, work)
 
     async def _answer(self, served: Served, query: bytes, read: str, write: str, body: bytes, deadline: float) -> Reply:
         op, metrics = self._task.op, self._service.metrics
-        watch = Stopwatch(metrics, op)
+        watch, spent = Stopwatch(metrics, op), Spent()
+        SPENT.set(spent)
         fields = json.read_object(body, *served.rows) if read == media.JSON else {}
         if query:
             add_query(fields, query)
@@ -107,7 +109,7 @@ class V1:
             answer = npy.write_npy(flat(reply)[MAIN[op]])
         watch.lap("serialize")
         metrics.answered_rows(op, rows)
-        return Reply(answer, [(b"content-type", write.encode())])
+        return Reply(answer, [(b"content-type", write.encode())], Work.of(rows, watch, spent))
 
     def _array_field(self, served: Served, fields: Fields) -> str:
         """What an array that is a whole body is called; for interpolate `array=latents` in the query may say."""

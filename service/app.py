@@ -39,7 +39,7 @@ class App:
         self.exchange = Exchange(settings, self.metrics)
         self.served: Served | None = None
         self._engine: Engine | None = None
-        self._statistics = Statistics(self.metrics)
+        self._statistics = Statistics()
         self._oip = OIP(self, self._statistics, settings.max_body_bytes)
         self._hot: dict[str, Endpoint] = {
             **{route.path: V1(route.op, self, self._statistics) for route in ROUTES},

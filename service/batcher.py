@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded, ServiceError
+from service.spent import SPENT, Spent
 
 log = logging.getLogger("service.batcher")
 
@@ -58,7 +59,7 @@ class Waiting(NamedTuple):
 class _Call(Generic[Key]):
     """One caller's rows, and the future that its answer goes to."""
 
-    __slots__ = ("answer", "arrived", "deadline", "inputs", "key", "parts", "rows", "since", "taken", "weight")
+    __slots__ = ("answer", "arrived", "deadline", "inputs", "key", "parts", "rows", "since", "spent", "taken", "weight")
 
     def __init__(
         self, key: Key, inputs: Rows, *, weight: int, now: float, deadline: float, answer: asyncio.Future[Rows]
@@ -69,6 +70,7 @@ class _Call(Generic[Key]):
         self.weight = weight
         self.arrived = self.since = now  # *since*: in the queue without having been served
         self.answer = answer
+        self.spent = SPENT.get() or Spent()
         self.taken = 0  # rows that have left the queue
         self.parts: list[Rows] = []
         self.deadline = deadline  # in the loop's time
@@ -113,9 +115,7 @@ class Batcher(Generic[Key]):
         self._batch: list[_Chunk[Key]] = []  # what runs
         self._queued = 0  # rows times weight that wait
         self._rate = math.nan  # rows times weight a second, smoothed: for Retry-After alone
-        self._wake = asyncio.Event()
-        self._full = asyncio.Event()
-        self._idle = asyncio.Event()
+        self._wake, self._full, self._idle = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._idle.set()
         self._closed = False
         self._loop = asyncio.get_running_loop()
@@ -230,6 +230,7 @@ class Batcher(Generic[Key]):
                 rows = min(left, max(1, room // call.weight))  # one row must run, however heavy
                 if call.taken == 0:
                     self._observer.waited(key, now - call.arrived)
+                    call.spent.waited += now - call.arrived
                 chunks.append(_Chunk(call, call.taken, call.taken + rows))
                 call.taken += rows
                 call.since = now
@@ -264,6 +265,7 @@ class Batcher(Generic[Key]):
             part = {name: array[at : at + stop - start] for name, array in outputs.items()}
             at += stop - start
             call.parts.append(part)
+            call.spent.ran += seconds
             if stop == call.rows and not call.answer.done():
                 call.answer.set_result(part if start == 0 else _join(call.parts))
 

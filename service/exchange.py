@@ -21,6 +21,7 @@ from service.headers import Headers, Scope, body_too_large
 from service.metrics import Metrics
 from service.refusals import internal_error, refuse
 from service.settings import Settings
+from service.statistics import Work
 
 log = logging.getLogger("service.exchange")
 
@@ -33,10 +34,11 @@ WATCH_AFTER_S = 0.05  # only requests that wait this long are watched for their 
 
 
 class Reply(NamedTuple):
-    """A good answer: the body, and the headers that say what it is."""
+    """A good answer: the body, the headers that say what it is, and *work* for `Endpoint.answered`."""
 
     body: bytes
     headers: HeaderList
+    work: Work
 
 
 Handler = Callable[[bytes, float], Awaitable[Reply]]
@@ -53,8 +55,8 @@ class Endpoint(Protocol):
     def admit(self, headers: Headers) -> Handler:
         """What answers a request with these headers. Raises ServiceError where none does, whatever the body holds."""
 
-    def answered(self, ok: bool, seconds: float) -> None:
-        """A request ended with a good answer or with an error."""
+    def answered(self, seconds: float, work: Work | None) -> None:
+        """A request ended after *seconds*, with the *work* of a good answer or (None) with an error."""
 
 
 class Exchange:
@@ -80,7 +82,7 @@ class Exchange:
         request_id = headers.request_id or self.new_id()
         self.in_flight += 1
         self._metrics.progress(route, 1)
-        status, body = 500, None
+        status, body, work = 500, None, None
         try:
             try:
                 deadline = asyncio.get_running_loop().time() + headers.timeout_s(self._request_timeout_s)
@@ -89,7 +91,7 @@ class Exchange:
                 with _Vigil(receive, deadline) as vigil:
                     body = await read_body(receive, self._max_body_bytes)
                     vigil.body_is_here()
-                    reply, reply_headers = await handle(body, deadline)
+                    reply, reply_headers, work = await handle(body, deadline)
                 status = 200
             except ServiceError as error:
                 status, reply_headers, reply = self._refusal(scope["path"], error, request_id)
@@ -106,7 +108,7 @@ class Exchange:
             self.in_flight -= 1
             self._metrics.progress(route, -1)
             self._metrics.answered(route, "POST", status, seconds)
-            endpoint.answered(status == 200, seconds)
+            endpoint.answered(seconds, work)
 
     def new_id(self) -> bytes:
         """A request id: unique to this process and this request."""

@@ -125,19 +125,21 @@ class Metrics:
 
 
 class Stopwatch:
-    """Times the stages of one request."""
+    """Times the stages of one request: *seconds* by stage."""
 
-    __slots__ = ("_at", "_metrics", "_op")
+    __slots__ = ("_at", "_metrics", "_op", "seconds")
 
     def __init__(self, metrics: Metrics, op: str) -> None:
         self._metrics = metrics
         self._op = op
+        self.seconds: dict[str, float] = {}
         self._at = time.perf_counter()
 
     def lap(self, stage: str | None) -> None:
         """What passed since the last lap was *stage*; None: it is counted elsewhere."""
         now = time.perf_counter()
         if stage is not None:
+            self.seconds[stage] = now - self._at
             self._metrics.stage(stage, self._op, now - self._at)
         self._at = now
 

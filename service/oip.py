@@ -25,7 +25,8 @@ from service.headers import Headers
 from service.manifest import Operation
 from service.metrics import Stopwatch
 from service.operations import TASKS, Request, Service, serving
-from service.statistics import Statistics
+from service.spent import SPENT, Spent
+from service.statistics import Statistics, Work
 
 COMPRESS_HERE = 65536  # bytes; what is larger is compressed in a thread, off the event loop
 _INFER = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
@@ -92,7 +93,7 @@ class _Absent:
         self._oip.model(self._name, self._version)
         raise AssertionError(f"{self._name} is there. This is a bug.")
 
-    def answered(self, ok: bool, seconds: float) -> None:
+    def answered(self, seconds: float, work: Work | None) -> None:
         """Nothing to count: no model."""
 
 
@@ -115,15 +116,16 @@ class InferEndpoint:
             )
         return functools.partial(self._answer, self._oip.catalog(), model, headers, coding)
 
-    def answered(self, ok: bool, seconds: float) -> None:
+    def answered(self, seconds: float, work: Work | None) -> None:
         """For the statistics of the model."""
-        self._oip.statistics.answered(self._op, ok, seconds)
+        self._oip.statistics.answered(self._op, seconds, work)
 
     async def _answer(
         self, catalog: Catalog, model: Model, headers: Headers, coding: str, body: bytes, deadline: float
     ) -> Reply:
         metrics = self._oip.service.metrics
-        watch = Stopwatch(metrics, self._op)
+        watch, spent = Stopwatch(metrics, self._op), Spent()
+        SPENT.set(spent)
         if coding in WBITS:
             body = await asyncio.to_thread(decompress, body, coding, self._oip.max_body_bytes)
         asked = read(body, headers.get(LENGTH_HEADER), model.raw)
@@ -139,9 +141,10 @@ class InferEndpoint:
         told = {name: reply.pop(name) for name in model.told if name in reply}
         told["bundle_id"] = catalog.served.model["bundle_id"]
         answer, length = write(self._op, catalog.version, asked, told, _tensors(model, asked, reply))
+        answer, reply_headers = await _encoded(answer, length, headers)
         watch.lap("serialize")
         metrics.answered_rows(self._op, rows)
-        return await _encoded(answer, length, headers)
+        return Reply(answer, reply_headers, Work.of(rows, watch, spent))
 
 
 def _check_names(model: Model, asked: Infer) -> None:
@@ -183,8 +186,8 @@ def _tensors(model: Model, asked: Infer, reply: dict[str, Any]) -> list[tuple[st
     return [(name, arrays[name]) for name in asked.outputs]
 
 
-async def _encoded(answer: bytes, length: int | None, headers: Headers) -> Reply:
-    """The reply, compressed where the client names exactly one coding: the asyncio client always names several."""
+async def _encoded(answer: bytes, length: int | None, headers: Headers) -> tuple[bytes, HeaderList]:
+    """The body and its headers; compressed where the client names one coding (the asyncio client names several)."""
     media_type = b"application/json" if length is None else b"application/octet-stream"
     reply_headers: HeaderList = [(b"content-type", media_type)]
     if length is not None:
@@ -196,4 +199,4 @@ async def _encoded(answer: bytes, length: int | None, headers: Headers) -> Reply
         else:
             answer = compress(answer, coding)
         reply_headers.append((b"content-encoding", coding.encode()))
-    return Reply(answer, reply_headers)
+    return answer, reply_headers

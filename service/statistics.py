@@ -1,57 +1,91 @@
 """
 What was done since the start, by operation, in the form of the Open Inference Protocol's statistics extension.
 
-Counts and nanoseconds as they were measured, of all routes together; stages come from the metrics. Knows no HTTP.
+Counts and nanoseconds as they were measured, of all routes together. A request is counted at once, at its end: tools
+take the differences of these counts, and stop where they do not agree. Knows no HTTP.
 """
 
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
-from service.metrics import Metrics
+from service.metrics import Stopwatch
+from service.spent import Spent
+
+
+class Work(NamedTuple):
+    """What one good answer took: *rows* answered, and seconds."""
+
+    rows: int
+    parse: float
+    queue: float
+    compute: float
+    serialize: float
+
+    @classmethod
+    def of(cls, rows: int, watch: Stopwatch, spent: Spent) -> Work:
+        """The work of a request that *watch* was held to and whose calls *spent* so much."""
+        return cls(rows, watch.seconds["parse"], spent.waited, spent.ran, watch.seconds["serialize"])
+
+
+class _Counted:
+    """One operation: requests, and the sums of their seconds."""
+
+    def __init__(self) -> None:
+        self.last_ms = self.rows = self.good = self.bad = 0
+        self.good_s = self.bad_s = 0.0
+        self.work_s = [0.0] * 4  # parse, queue, compute, serialize
+        self.batches: dict[int, tuple[int, float]] = {}
 
 
 class Statistics:
     """Counts requests and batches. Its state belongs to the event loop."""
 
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
-        self._requests: dict[tuple[str, bool], list[int]] = {}
-        self._batches: dict[str, dict[int, list[int]]] = {}
-        self._last_ms: dict[str, int] = {}
+    def __init__(self) -> None:
+        self._ops: dict[str, _Counted] = {}
 
-    def answered(self, op: str, ok: bool, seconds: float) -> None:
-        """A request for *op* was answered, or (not *ok*) refused or failed, after *seconds*."""
-        _add(self._requests.setdefault((op, ok), [0, 0]), seconds)
-        self._last_ms[op] = time.time_ns() // 10**6
+    def answered(self, op: str, seconds: float, work: Work | None) -> None:
+        """A request for *op* was answered, or refused or failed (None), *seconds* after its headers came."""
+        counted = self._of(op)
+        counted.last_ms = time.time_ns() // 10**6
+        if work is None:
+            counted.bad += 1
+            counted.bad_s += seconds
+            return
+        counted.good += 1
+        counted.good_s += seconds
+        counted.rows += work.rows
+        counted.work_s = [total + one for total, one in zip(counted.work_s, work[1:], strict=True)]
 
     def ran(self, op: str, rows: int, seconds: float) -> None:
         """One batch of *rows* was run in *seconds*."""
-        _add(self._batches.setdefault(op, {}).setdefault(rows, [0, 0]), seconds)
+        batches = self._of(op).batches
+        count, total = batches.get(rows, (0, 0.0))
+        batches[rows] = count + 1, total + seconds
 
     def of(self, op: str, version: str) -> dict[str, Any]:
         """
         One entry of "model_stats".
 
-        compute_infer is counted by batch, compute_input (parsing) and compute_output (writing) by request; for
-        single batch sizes only compute_infer is known.
+        A request counts the whole time of the batches that its rows were in. Of batches by their size only the time
+        of the model is known.
         """
-        batches = self._batches.get(op, {})
-        infer = [sum(counted[i] for counted in batches.values()) for i in (0, 1)]
+        counted = self._of(op)
+        parse, queue, compute, serialize = (_entry(counted.good, seconds) for seconds in counted.work_s)
         return {
             "name": op,
             "version": version,
-            "last_inference": self._last_ms.get(op, 0),
-            "inference_count": int(self._sample("vae_rows_total", op=op)),
-            "execution_count": infer[0],
+            "last_inference": counted.last_ms,
+            "inference_count": counted.rows,
+            "execution_count": sum(count for count, _ in counted.batches.values()),
             "inference_stats": {
-                "success": _entry(*self._requests.get((op, True), (0, 0))),
-                "fail": _entry(*self._requests.get((op, False), (0, 0))),
-                "queue": self._stage("queue", op),
-                "compute_input": self._stage("parse", op),
-                "compute_infer": _entry(*infer),
-                "compute_output": self._stage("serialize", op),
+                "success": _entry(counted.good, counted.good_s),
+                "fail": _entry(counted.bad, counted.bad_s),
+                "queue": queue,
+                "compute_input": parse,
+                "compute_infer": compute,
+                "compute_output": serialize,
                 "cache_hit": _entry(0, 0),
                 "cache_miss": _entry(0, 0),
             },
@@ -60,27 +94,17 @@ class Statistics:
                 {
                     "batch_size": rows,
                     "compute_input": _entry(0, 0),
-                    "compute_infer": _entry(*counted),
+                    "compute_infer": _entry(*batch),
                     "compute_output": _entry(0, 0),
                 }
-                for rows, counted in sorted(batches.items())
+                for rows, batch in sorted(counted.batches.items())
             ],
             "memory_usage": [],
         }
 
-    def _stage(self, stage: str, op: str) -> dict[str, int]:
-        name = "vae_stage_duration_seconds"
-        seconds = self._sample(f"{name}_sum", stage=stage, op=op)
-        return _entry(int(self._sample(f"{name}_count", stage=stage, op=op)), round(seconds * 1e9))
-
-    def _sample(self, name: str, **labels: str) -> float:
-        return self._metrics.registry.get_sample_value(name, labels) or 0.0
+    def _of(self, op: str) -> _Counted:
+        return self._ops.setdefault(op, _Counted())
 
 
-def _add(counted: list[int], seconds: float) -> None:
-    counted[0] += 1
-    counted[1] += round(seconds * 1e9)
-
-
-def _entry(count: int, ns: int) -> dict[str, int]:
-    return {"count": count, "ns": ns}
+def _entry(count: int, seconds: float) -> dict[str, int]:
+    return {"count": count, "ns": round(seconds * 1e9)}

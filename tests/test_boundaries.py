@@ -20,9 +20,8 @@ LAYERS = (
     ("api", "oip"),
     ("catalog",),
     ("exchange", "operations"),
-    ("refusals", "vae"),
+    ("refusals", "statistics", "vae"),
     ("anomaly",),
-    ("statistics",),
     ("metrics",),
     ("batcher",),
     ("engine",),
@@ -32,11 +31,11 @@ LAYERS = (
     ("codec.datatypes", "codec.lists"),
     ("codec.compression", "codec.rows", "headers"),
     ("manifest",),
-    ("calibration", "codec", "errors", "latent", "scores", "settings"),
+    ("calibration", "codec", "errors", "latent", "scores", "settings", "spent"),
 )
 """The modules of `service` from the top down: each may import those below it, and none beside or above it."""
 
-LEAVES = {"calibration", "errors", "latent", "manifest", "onnx_file", "scores", "settings"}
+LEAVES = {"calibration", "errors", "latent", "manifest", "onnx_file", "scores", "settings", "spent"}
 SHARED = {"manifest", "bundle", "scores", "calibration", "latent", "engine", "errors", "onnx_file"}
 """What `training` may use of `service`: the bundle, the numbers that both must agree on, and what runs them."""
 
@@ -176,7 +175,7 @@ def test_the_arrows_of_the_request_path_are_those_that_are_documented() -> None:
         assert not wire & of("service", imports(module)), "a wire format knows of no other"
     assert of("service", imports("service.messages")) == {"manifest"}
     assert not wire & of("service", imports("service.operations"))
-    assert of("service", imports("service.batcher")) == {"errors"}
+    assert of("service", imports("service.batcher")) == {"errors", "spent"}
     assert of("service", imports("service.bundle")) == {"errors", "manifest", "onnx_file"}
     assert of("service", imports("service.engine")) == {"bundle", "errors", "provider"}
     assert {"batcher", "engine"} <= of("service", imports("service.vae"))

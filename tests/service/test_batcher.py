@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from service.batcher import Batcher, Rows
 from service.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded
+from service.spent import SPENT, Spent
 
 
 class Doubler:
@@ -99,6 +100,33 @@ def test_calls_that_wait_while_the_engine_is_busy_share_one_batch() -> None:
         assert [y(await call) for call in (first, *calls)] == [[0], [2, 4], [6], [8, 10, 12]]
         assert engine.batches[1:] == [("k", [1, 2, 3, 4, 5, 6])]
         assert bench.observer.runs == [1, 6]
+        await bench.batcher.close(1)
+
+    run(test)
+
+
+def test_a_task_is_told_what_its_calls_spent() -> None:
+    """The wait of each, and the whole time of the batches that its rows were in: once for each chunk."""
+
+    async def test() -> None:
+        engine = Doubler()
+        bench = Bench(engine, max_batch_rows=2)
+
+        async def request(spent: Spent, *values: float) -> None:
+            SPENT.set(spent)
+            await bench.submit(*values)
+
+        first = await busy(engine, bench)
+        mine, others = Spent(), Spent()
+        requests = [asyncio.create_task(request(mine, 1, 2, 3)), asyncio.create_task(request(others, 4))]
+        await asyncio.sleep(0.05)
+        engine.gate.set()
+        await asyncio.gather(first, *requests)
+        assert [mine.waited, others.waited] == bench.observer.waits[1:]
+        assert mine.waited >= 0.04
+        assert engine.batches[1:] == [("k", [1, 2]), ("k", [4, 3])]
+        assert 0 < others.ran < mine.ran
+        assert SPENT.get() is None
         await bench.batcher.close(1)
 
     run(test)
