@@ -23,7 +23,7 @@ from service.manifest import Operation
 from service.metrics import Stopwatch
 from service.operations import TASKS, Request, Served, Service, serving
 from service.spent import SPENT, Spent
-from service.statistics import Statistics, Work
+from service.statistics import Statistics
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,10 @@ ROW_FIELDS = {"encode": 0, "decode": 1, "sample": None, "interpolate": 0, "recon
 """Which of `Rows` an array that is a whole body is; None: no rows are sent."""
 
 
+_JSON_FIRST = (media.JSON, media.NPZ, media.NPY)
+_ARRAYS_FIRST = (media.NPZ, media.NPY, media.JSON)
+
+
 class V1:
     """Answers one of the ROUTES."""
 
@@ -78,17 +82,16 @@ class V1:
         """Raise NotReady, Unsupported, Overloaded, NotAcceptable or UnsupportedMedia."""
         served = serving(self._service, self._task.op)
         read = media.of_body(headers.get(b"content-type"), self._reads)
-        writes = (media.JSON, media.NPZ, media.NPY) if read == media.JSON else (media.NPZ, media.NPY, media.JSON)
-        write = media.of_reply(headers.get(b"accept"), writes)
+        write = media.of_reply(headers.get(b"accept"), _JSON_FIRST if read == media.JSON else _ARRAYS_FIRST)
         encoding = headers.get(b"content-encoding")
         if encoding not in (b"", b"identity"):
             given = encoding.decode("latin-1")
             raise UnsupportedMedia(f"send the body uncompressed; the Content-Encoding is {given!r}", value=given)
         return functools.partial(self._answer, served, headers.query, read, write)
 
-    def answered(self, seconds: float, work: Work | None) -> None:
+    def answered(self, seconds: float, spent: Spent | None) -> None:
         """For the statistics of the operation."""
-        self._statistics.answered(self._task.op, seconds, work)
+        self._statistics.answered(self._task.op, seconds, spent)
 
     async def _answer(self, served: Served, query: bytes, read: str, write: str, body: bytes, deadline: float) -> Reply:
         op, metrics = self._task.op, self._service.metrics
@@ -109,7 +112,8 @@ class V1:
             answer = npy.write_npy(flat(reply)[MAIN[op]])
         watch.lap("serialize")
         metrics.answered_rows(op, rows)
-        return Reply(answer, [(b"content-type", write.encode())], Work.of(rows, watch, spent))
+        spent.rows, spent.parse, spent.serialize = rows, watch.seconds["parse"], watch.seconds["serialize"]
+        return Reply(answer, [(b"content-type", write.encode())], spent)
 
     def _array_field(self, served: Served, fields: Fields) -> str:
         """What an array that is a whole body is called; for interpolate `array=latents` in the query may say."""

@@ -230,7 +230,7 @@ class Batcher(Generic[Key]):
                 rows = min(left, max(1, room // call.weight))  # one row must run, however heavy
                 if call.taken == 0:
                     self._observer.waited(key, now - call.arrived)
-                    call.spent.waited += now - call.arrived
+                    call.spent.queue += now - call.arrived
                 chunks.append(_Chunk(call, call.taken, call.taken + rows))
                 call.taken += rows
                 call.since = now
@@ -265,7 +265,7 @@ class Batcher(Generic[Key]):
             part = {name: array[at : at + stop - start] for name, array in outputs.items()}
             at += stop - start
             call.parts.append(part)
-            call.spent.ran += seconds
+            call.spent.compute += seconds
             if stop == call.rows and not call.answer.done():
                 call.answer.set_result(part if start == 0 else _join(call.parts))
 

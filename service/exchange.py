@@ -21,7 +21,7 @@ from service.headers import Headers, Scope, body_too_large
 from service.metrics import Metrics
 from service.refusals import internal_error, refuse
 from service.settings import Settings
-from service.statistics import Work
+from service.spent import Spent
 
 log = logging.getLogger("service.exchange")
 
@@ -34,11 +34,11 @@ WATCH_AFTER_S = 0.05  # only requests that wait this long are watched for their 
 
 
 class Reply(NamedTuple):
-    """A good answer: the body, the headers that say what it is, and *work* for `Endpoint.answered`."""
+    """A good answer: the body, the headers that say what it is, and what it took."""
 
     body: bytes
     headers: HeaderList
-    work: Work
+    spent: Spent
 
 
 Handler = Callable[[bytes, float], Awaitable[Reply]]
@@ -55,8 +55,8 @@ class Endpoint(Protocol):
     def admit(self, headers: Headers) -> Handler:
         """What answers a request with these headers. Raises ServiceError where none does, whatever the body holds."""
 
-    def answered(self, seconds: float, work: Work | None) -> None:
-        """A request ended after *seconds*, with the *work* of a good answer or (None) with an error."""
+    def answered(self, seconds: float, spent: Spent | None) -> None:
+        """A request ended after *seconds*, with what a good answer *spent* or (None) with an error."""
 
 
 class Exchange:
@@ -82,7 +82,7 @@ class Exchange:
         request_id = headers.request_id or self.new_id()
         self.in_flight += 1
         self._metrics.progress(route, 1)
-        status, body, work = 500, None, None
+        status, body, spent = 500, None, None
         try:
             try:
                 deadline = asyncio.get_running_loop().time() + headers.timeout_s(self._request_timeout_s)
@@ -91,7 +91,7 @@ class Exchange:
                 with _Vigil(receive, deadline) as vigil:
                     body = await read_body(receive, self._max_body_bytes)
                     vigil.body_is_here()
-                    reply, reply_headers, work = await handle(body, deadline)
+                    reply, reply_headers, spent = await handle(body, deadline)
                 status = 200
             except ServiceError as error:
                 status, reply_headers, reply = self._refusal(scope["path"], error, request_id)
@@ -108,7 +108,7 @@ class Exchange:
             self.in_flight -= 1
             self._metrics.progress(route, -1)
             self._metrics.answered(route, "POST", status, seconds)
-            endpoint.answered(seconds, work)
+            endpoint.answered(seconds, spent)
 
     def new_id(self) -> bytes:
         """A request id: unique to this process and this request."""

@@ -36,7 +36,7 @@ class Headers:
             for name, value in raw:
                 found[name] = b"%b,%b" % (found[name], value) if name in found else value
         self._found = found
-        self._size = sum([len(name) + len(value) for name, value in raw])
+        self._size = sum(map(len, found)) + sum(map(len, found.values()))
         self.query: bytes = scope["query_string"]
         given = found.get(b"x-request-id", b"")
         self.request_id = given if given and _REQUEST_ID.fullmatch(given) else b""

@@ -19,11 +19,10 @@ _QUALITY = re.compile(r"q=(0(?:\.\d{0,3})?|1(?:\.0{0,3})?)")
 
 def of_body(content_type: bytes, able: tuple[str, ...]) -> str:
     """The media type of a body, JSON where none is named. Raises UnsupportedMedia for what is not in *able*."""
-    if content_type in (b"application/json", b""):
-        media, charsets = JSON, []
-    else:
-        media, *parameters = (part.strip() for part in content_type.decode("latin-1").lower().split(";"))
-        charsets = [part.split("=", 1)[1].strip(' "') for part in parameters if part.startswith("charset=")]
+    if content_type in (b"application/json", b"") and JSON in able:
+        return JSON
+    media, *parameters = (part.strip() for part in content_type.decode("latin-1").lower().split(";"))
+    charsets = [part.split("=", 1)[1].strip(' "') for part in parameters if part.startswith("charset=")]
     if media in able and charsets in ([], ["utf-8"], ["utf8"]):
         return media
     given = content_type.decode("latin-1")

@@ -26,7 +26,7 @@ from service.manifest import Operation
 from service.metrics import Stopwatch
 from service.operations import TASKS, Request, Service, serving
 from service.spent import SPENT, Spent
-from service.statistics import Statistics, Work
+from service.statistics import Statistics
 
 COMPRESS_HERE = 65536  # bytes; what is larger is compressed in a thread, off the event loop
 _INFER = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
@@ -93,7 +93,7 @@ class _Absent:
         self._oip.model(self._name, self._version)
         raise AssertionError(f"{self._name} is there. This is a bug.")
 
-    def answered(self, seconds: float, work: Work | None) -> None:
+    def answered(self, seconds: float, spent: Spent | None) -> None:
         """Nothing to count: no model."""
 
 
@@ -116,9 +116,9 @@ class InferEndpoint:
             )
         return functools.partial(self._answer, self._oip.catalog(), model, headers, coding)
 
-    def answered(self, seconds: float, work: Work | None) -> None:
+    def answered(self, seconds: float, spent: Spent | None) -> None:
         """For the statistics of the model."""
-        self._oip.statistics.answered(self._op, seconds, work)
+        self._oip.statistics.answered(self._op, seconds, spent)
 
     async def _answer(
         self, catalog: Catalog, model: Model, headers: Headers, coding: str, body: bytes, deadline: float
@@ -144,7 +144,8 @@ class InferEndpoint:
         answer, reply_headers = await _encoded(answer, length, headers)
         watch.lap("serialize")
         metrics.answered_rows(self._op, rows)
-        return Reply(answer, reply_headers, Work.of(rows, watch, spent))
+        spent.rows, spent.parse, spent.serialize = rows, watch.seconds["parse"], watch.seconds["serialize"]
+        return Reply(answer, reply_headers, spent)
 
 
 def _check_names(model: Model, asked: Infer) -> None:

@@ -10,12 +10,17 @@ from contextvars import ContextVar
 
 
 class Spent:
-    """Seconds that the calls of one request *waited* in the queue, and that the batches they were in *ran*."""
+    """
+    What one request took, in seconds: parsing, waiting in the queue, the batches that its *rows* were in, writing.
 
-    __slots__ = ("ran", "waited")
+    The batcher adds to *queue* and *compute*, whoever answers the request fills in the rest.
+    """
+
+    __slots__ = ("compute", "parse", "queue", "rows", "serialize")
 
     def __init__(self) -> None:
-        self.waited = self.ran = 0.0
+        self.rows = 0
+        self.parse = self.queue = self.compute = self.serialize = 0.0
 
 
 SPENT: ContextVar[Spent | None] = ContextVar("spent", default=None)

@@ -8,34 +8,18 @@ take the differences of these counts, and stop where they do not agree. Knows no
 from __future__ import annotations
 
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
-from service.metrics import Stopwatch
 from service.spent import Spent
-
-
-class Work(NamedTuple):
-    """What one good answer took: *rows* answered, and seconds."""
-
-    rows: int
-    parse: float
-    queue: float
-    compute: float
-    serialize: float
-
-    @classmethod
-    def of(cls, rows: int, watch: Stopwatch, spent: Spent) -> Work:
-        """The work of a request that *watch* was held to and whose calls *spent* so much."""
-        return cls(rows, watch.seconds["parse"], spent.waited, spent.ran, watch.seconds["serialize"])
 
 
 class _Counted:
     """One operation: requests, and the sums of their seconds."""
 
     def __init__(self) -> None:
-        self.last_ms = self.rows = self.good = self.bad = 0
-        self.good_s = self.bad_s = 0.0
-        self.work_s = [0.0] * 4  # parse, queue, compute, serialize
+        self.rows = self.good = self.bad = 0
+        self.last = self.good_s = self.bad_s = 0.0
+        self.parse_s = self.queue_s = self.compute_s = self.serialize_s = 0.0
         self.batches: dict[int, tuple[int, float]] = {}
 
 
@@ -45,18 +29,21 @@ class Statistics:
     def __init__(self) -> None:
         self._ops: dict[str, _Counted] = {}
 
-    def answered(self, op: str, seconds: float, work: Work | None) -> None:
+    def answered(self, op: str, seconds: float, spent: Spent | None) -> None:
         """A request for *op* was answered, or refused or failed (None), *seconds* after its headers came."""
         counted = self._of(op)
-        counted.last_ms = time.time_ns() // 10**6
-        if work is None:
+        counted.last = time.time()
+        if spent is None:
             counted.bad += 1
             counted.bad_s += seconds
             return
         counted.good += 1
         counted.good_s += seconds
-        counted.rows += work.rows
-        counted.work_s = [total + one for total, one in zip(counted.work_s, work[1:], strict=True)]
+        counted.rows += spent.rows
+        counted.parse_s += spent.parse
+        counted.queue_s += spent.queue
+        counted.compute_s += spent.compute
+        counted.serialize_s += spent.serialize
 
     def ran(self, op: str, rows: int, seconds: float) -> None:
         """One batch of *rows* was run in *seconds*."""
@@ -72,20 +59,19 @@ class Statistics:
         of the model is known.
         """
         counted = self._of(op)
-        parse, queue, compute, serialize = (_entry(counted.good, seconds) for seconds in counted.work_s)
         return {
             "name": op,
             "version": version,
-            "last_inference": counted.last_ms,
+            "last_inference": int(counted.last * 1000),
             "inference_count": counted.rows,
             "execution_count": sum(count for count, _ in counted.batches.values()),
             "inference_stats": {
                 "success": _entry(counted.good, counted.good_s),
                 "fail": _entry(counted.bad, counted.bad_s),
-                "queue": queue,
-                "compute_input": parse,
-                "compute_infer": compute,
-                "compute_output": serialize,
+                "queue": _entry(counted.good, counted.queue_s),
+                "compute_input": _entry(counted.good, counted.parse_s),
+                "compute_infer": _entry(counted.good, counted.compute_s),
+                "compute_output": _entry(counted.good, counted.serialize_s),
                 "cache_hit": _entry(0, 0),
                 "cache_miss": _entry(0, 0),
             },
@@ -103,7 +89,10 @@ class Statistics:
         }
 
     def _of(self, op: str) -> _Counted:
-        return self._ops.setdefault(op, _Counted())
+        counted = self._ops.get(op)
+        if counted is None:
+            counted = self._ops[op] = _Counted()
+        return counted
 
 
 def _entry(count: int, seconds: float) -> dict[str, int]:

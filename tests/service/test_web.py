@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import shutil
 from pathlib import Path
+from typing import Any
+
+import httpx
 
 from service.api import ROUTES
+from service.app import App
+from service.catalog import Catalog
+from service.oip import OIP
+from service.settings import Settings
+from service.statistics import Statistics
+from service.web import make_web
 from tests.bundles import reseal
 from tests.server import Server
 
@@ -74,3 +84,45 @@ def test_the_documentation_needs_no_other_host(table_server: Server) -> None:
         assert asset.startswith("/docs/assets/")
         assert table_server.client.get(asset).status_code == 200
     assert "http" not in re.sub(r"http-equiv", "", page)
+
+
+class Broken(OIP):
+    """Its catalog cannot be had."""
+
+    def catalog(self) -> Catalog:
+        """Fail as a bug would."""
+        raise RuntimeError("a secret")
+
+
+def ask_in_process(app: Any, path: str) -> httpx.Response:
+    """A GET answered without a server; errors that were answered are not raised again."""
+
+    async def numbered(scope: Any, receive: Any, send: Any) -> None:
+        scope["state"] = {"request_id": "r-1"}
+        await app(scope, receive, send)
+
+    async def get() -> httpx.Response:
+        transport = httpx.ASGITransport(numbered, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await client.get(path)
+
+    return asyncio.run(get())
+
+
+def test_a_fault_of_ours_is_told_in_the_form_of_its_path_and_without_details() -> None:
+    """FastAPI's own 500 is plain text, which no client under /v2 can read."""
+    app = App(Settings())
+    web = make_web(app, Broken(app, Statistics(), 1000))
+    for path in ("/v2/models/encode", "/v2/models/stats", "/v2/health/ready"):
+        reply = ask_in_process(web, path)
+        assert (reply.status_code, reply.json()) == (500, {"error": "internal error"})
+
+
+def test_before_it_is_ready_every_route_says_so_in_its_form() -> None:
+    """503, under /v2 as the stock clients read it; alive all the same."""
+    app = App(Settings())
+    for path in ("/v2/health/ready", "/v2/models/encode", "/v2/models/encode/ready", "/v2/models/encode/config"):
+        reply = ask_in_process(app, path)
+        assert (reply.status_code, reply.json()) == (503, {"error": "no model is ready yet"})
+    assert ask_in_process(app, "/v2/health/live").json() == {"live": True}
+    assert ask_in_process(app, "/v1/model").json()["type"] == "urn:vae-serve:not-ready"
