@@ -113,7 +113,7 @@ class V1:
         watch.lap("serialize")
         metrics.answered_rows(op, rows)
         spent.rows, spent.parse, spent.serialize = rows, watch.seconds["parse"], watch.seconds["serialize"]
-        return Reply(answer, [(b"content-type", write.encode())], spent)
+        return answer, [(b"content-type", write.encode())], spent
 
     def _array_field(self, served: Served, fields: Fields) -> str:
         """What an array that is a whole body is called; for interpolate `array=latents` in the query may say."""

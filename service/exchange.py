@@ -14,7 +14,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from types import TracebackType
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, Protocol, Self
 
 from service.errors import ClientGone, NonFinite, Overloaded, ServiceError, SlowBody
 from service.headers import Headers, Scope, body_too_large
@@ -33,13 +33,8 @@ HeaderList = list[tuple[bytes, bytes]]
 WATCH_AFTER_S = 0.05  # only requests that wait this long are watched for their client's leaving: a watcher is a task
 
 
-class Reply(NamedTuple):
-    """A good answer: the body, the headers that say what it is, and what it took."""
-
-    body: bytes
-    headers: HeaderList
-    spent: Spent
-
+Reply = tuple[bytes, HeaderList, Spent]
+"""A good answer: the body, the headers that say what it is, and what it took."""
 
 Handler = Callable[[bytes, float], Awaitable[Reply]]
 """Answers one admitted request: its body, when it must be answered (the loop's time). Raises ServiceError."""

@@ -145,7 +145,7 @@ class InferEndpoint:
         watch.lap("serialize")
         metrics.answered_rows(self._op, rows)
         spent.rows, spent.parse, spent.serialize = rows, watch.seconds["parse"], watch.seconds["serialize"]
-        return Reply(answer, reply_headers, spent)
+        return answer, reply_headers, spent
 
 
 def _check_names(model: Model, asked: Infer) -> None:

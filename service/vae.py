@@ -21,6 +21,7 @@ from service.batcher import Batcher, Observer, Rows, Waiting
 from service.bundle import Bundle
 from service.engine import Engine
 from service.errors import BundleError, NonFinite, Unsupported
+from service.finite import all_finite
 from service.manifest import Operation
 from service.messages import MAX_SEED
 
@@ -157,7 +158,7 @@ class VAE:
     async def _submit(self, work: Work, rows: Rows, deadline: float, weight: int = 1) -> Rows:
         outputs = await self._batcher.submit(work, rows, deadline, weight)
         for name, array in outputs.items():
-            if not np.isfinite(array).all():
+            if not all_finite(array):
                 raise NonFinite(f"{work.op}: {name} holds a NaN or an infinity")
         return outputs
 

@@ -31,11 +31,11 @@ LAYERS = (
     ("codec.datatypes", "codec.lists"),
     ("codec.compression", "codec.rows", "headers"),
     ("manifest",),
-    ("calibration", "codec", "errors", "latent", "scores", "settings", "spent"),
+    ("calibration", "codec", "errors", "finite", "latent", "scores", "settings", "spent"),
 )
 """The modules of `service` from the top down: each may import those below it, and none beside or above it."""
 
-LEAVES = {"calibration", "errors", "latent", "manifest", "onnx_file", "scores", "settings", "spent"}
+LEAVES = {"calibration", "errors", "finite", "latent", "manifest", "onnx_file", "scores", "settings", "spent"}
 SHARED = {"manifest", "bundle", "scores", "calibration", "latent", "engine", "errors", "onnx_file"}
 """What `training` may use of `service`: the bundle, the numbers that both must agree on, and what runs them."""
 
@@ -168,6 +168,7 @@ def test_the_arrows_of_the_request_path_are_those_that_are_documented() -> None:
     for module in codecs:
         assert {name for name in of("service", imports(module)) if not name.startswith("codec.")} <= {
             "errors",
+            "finite",
             "manifest",
         }
     wire = {"codec.json", "codec.npy", "codec.tensors"}

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import InvalidInput, TooLarge
+from service.finite import all_finite
 from service.manifest import Manifest
 
 Array = NDArray[np.generic]
@@ -100,6 +101,8 @@ class RowSpec:
                 rows = values.astype(self.dtype, order="C")
             if values.dtype.kind in "iu":
                 self._check_exact(values)
+        if self.bound == math.inf and all_finite(rows):
+            return rows
         good = np.isfinite(rows) if self.bound == math.inf else np.abs(rows) <= self.bound  # False for NaN
         if not good.all():
             row, *where = (int(i) for i in np.argwhere(~good)[0])

@@ -22,6 +22,7 @@ from service.codec import json
 from service.codec.fields import Fields, read_options, read_rows, read_rows_flagged
 from service.codec.rows import RowSpec, Support
 from service.errors import InvalidInput, MalformedBody, TooLarge
+from service.finite import all_finite
 
 TABLE = RowSpec("inputs", (3,), np.dtype(np.float64))
 IMAGE = RowSpec("inputs", (2, 3), np.dtype(np.float32))
@@ -172,6 +173,15 @@ def test_what_is_not_finite_is_refused_for_any_dtype(spec: RowSpec, value: float
     with pytest.raises(InvalidInput, match=r"row 2, .* which is not finite") as refused:
         spec.cast(values)
     assert refused.value.facts["row"] == 2
+
+
+@given(x=npst.arrays(npst.floating_dtypes(endianness="=", sizes=(32, 64)), npst.array_shapes(min_side=0, max_side=9)))
+@example(x=np.full((64, 80), 3e38, np.float32))
+@example(x=np.array([3e38, -3e38, 1e-45], np.float32))
+@example(x=np.full(5000, np.nan))
+def test_an_array_is_finite_when_each_of_its_elements_is(x: NDArray[np.generic]) -> None:
+    """Also where their squares are not."""
+    assert all_finite(x) == bool(np.isfinite(x).all())
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[[1]", b'{"inputs": [[NaN]]}', b'{"a": Infinity}', b"\xff", b"{'a': 1}"])
