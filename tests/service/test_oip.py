@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import http.client
 import itertools
 import json
 import time
@@ -516,6 +517,18 @@ def test_a_full_queue_and_a_late_body_are_told_in_the_same_form(table_bundle: Pa
 
         late = server.client.post("/v2/models/encode/infer", content=slowly())
         assert (late.status_code, set(late.json())) == (408, {"error"})
+
+
+def test_a_body_that_is_not_announced_is_refused_where_one_is_needed(table_server: Server) -> None:
+    """The stock client's index request has none, and needs none."""
+    for path, status in (("/v2/models/encode/infer", 411), ("/v2/repository/index", 200)):
+        connection = http.client.HTTPConnection(table_server.url.removeprefix("http://"), timeout=10)
+        connection.putrequest("POST", path)
+        connection.endheaders()
+        reply = connection.getresponse()
+        assert reply.status == status
+        assert (b'{"error":' in reply.read()) == (status != 200)
+        connection.close()
 
 
 def test_only_what_the_bundle_can_do_is_a_model(own_bundle: Path) -> None:
