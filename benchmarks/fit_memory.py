@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.run:
         command = [sys.executable, "-m", "training", "fit", "--data", options.run, "--epochs", "1", "--quiet"]
-        command += ["--output", str(options.folder / "model"), "--batch-size", "512", "--draws", "1", "--seed", "1"]
+        command += ["--output", str(options.folder / "model"), "--batch-size", "512", "--draws", "1"]
         subprocess.run(command, check=True)
         print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
         return 0
