@@ -101,7 +101,10 @@ class V1:
         if query:
             add_query(fields, query)
         if read == media.NPY:
-            fields[self._array_field(served, fields)] = npy.read(body)
+            field = self._array_field(served, fields)
+            if field in fields:
+                raise InvalidInput(f"{field} is given twice: in the query, and as the body", field=field)
+            fields[field] = npy.read(body)
         reply, rows = await self._task.run(Request(served, served.rows, fields, deadline, watch, metrics))
         watch.lap(None)
         if write == media.JSON:

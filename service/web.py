@@ -94,7 +94,9 @@ def make_web(service: Service, oip: OIP) -> FastAPI:
         """The page that training made of this model: its fit, reconstructions, latents and scores."""
         page = service.report()
         if page is None:
-            raise HTTPException(404, "this bundle has no report; vae-train fit writes one")
+            raise HTTPException(
+                404, "this bundle has no report; vae-train fit writes one, and vae-train report makes one of any bundle"
+            )
         return HTMLResponse(page, headers=REPORT_HEADERS)
 
     @web.get("/health/live", tags=["operation"])

@@ -155,6 +155,7 @@ def test_waypoints_are_inputs_unless_the_query_says_latents(table_server: Server
         ("encode?" + "&".join(f"a{n}=1" for n in range(33)), saved([[1, 2, 3]]), NPY, 422, "more than 32 parameters"),
         ("encode?draws=1", b'{"draws": 2}', {}, 422, "draws is given twice"),
         ("encode?inputs=[[1,2,3]]", b"{}", {}, 422, "inputs must be a list of rows; it is a string"),
+        ("encode?inputs=1", saved([[1, 2, 3]]), NPY, 422, "inputs is given twice: in the query, and as the body"),
         ("anomaly-score?kind=mse", saved([[1, 2, 3]]), NPY, 422, "kind: Input should be 'nll'"),
         ("sample", saved([[1, 2, 3]]), NPY, 415, "send application/json in UTF-8; the Content-Type is"),
         ("encode", b"a", {"Content-Type": "application/x-npz"}, 415, "application/json in UTF-8 or application/x-npy"),

@@ -72,7 +72,7 @@ def test_a_bundle_without_a_report_says_so(table_server: Server) -> None:
     """404, and how to get one."""
     reply = table_server.client.get("/v1/model/report")
     assert (reply.status_code, reply.headers["content-type"]) == (404, "application/problem+json")
-    assert "this bundle has no report; vae-train fit writes one" in reply.json()["detail"]
+    assert "vae-train fit writes one, and vae-train report makes one of any bundle" in reply.json()["detail"]
 
 
 def test_the_documentation_needs_no_other_host(table_server: Server) -> None:
