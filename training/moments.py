@@ -22,6 +22,7 @@ SIGMA_MIN: Final = 1e-3
 """The least sigma of a feature, in its standard deviations."""
 
 _CHUNK_VALUES = 2**22
+_LEAST_SCALE = 1e-150  # its square is a float64 with all its digits
 
 
 def moments(x: Array, inputs: Inputs) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -31,7 +32,7 @@ def moments(x: Array, inputs: Inputs) -> tuple[NDArray[np.float64], NDArray[np.f
     A column each for tables; one pair for all pixels of an image or values of an array, so that a pixel that never
     changes stays comparable to its neighbours. A constant column c gets the scale min(1, |c|), or 1 where c is 0:
     any other value is then far away.
-    Raises DataError where a standard deviation is too large for a float64.
+    Raises DataError where a standard deviation is too large for a float64, or too small to be squared in one.
     """
     by_column = inputs.kind == "table"
     count = len(x) * (1 if by_column else inputs.features)
@@ -44,6 +45,13 @@ def moments(x: Array, inputs: Inputs) -> tuple[NDArray[np.float64], NDArray[np.f
         scale = np.sqrt(squares / count)
     for c in np.flatnonzero(~np.isfinite(scale) | ~np.isfinite(center)):
         raise DataError(f"{inputs.names[c]}: its values are too large to standardise")
+    for c in np.flatnonzero((scale < _LEAST_SCALE) & (np.abs(center) < 1e12 * _LEAST_SCALE)):
+        values = x[:, c] if by_column else x
+        if values.min() < values.max():
+            raise DataError(
+                f"{inputs.names[c]}: its values differ by less than {_LEAST_SCALE:g}, which cannot be standardised: "
+                "choose a smaller unit"
+            )
     negligible = scale <= 1e-12 * np.abs(center)  # a constant, up to the rounding of its mean
     spare = np.minimum(1.0, np.where(center == 0, 1.0, np.abs(center)))
     return center, np.where(negligible, spare, scale)

@@ -150,6 +150,17 @@ def test_an_image_has_one_scale() -> None:
     np.testing.assert_allclose(scale, x.std())
 
 
+def test_values_too_close_to_standardise_are_named() -> None:
+    """Their squares would be 0, and the column taken for a constant; a column that is one stays one."""
+    x = np.random.default_rng(0).normal(size=(50, 2)) * [1.0, 1e-200]
+    with pytest.raises(DataError, match="x1: its values differ by less than 1e-150"):
+        moments(x, from_arrays("tiny", {"X": x}).inputs)
+    x[:, 1] = 1e-200
+    assert moments(x, from_arrays("constant", {"X": x}).inputs)[1][1] > 0
+    x[:, 1] = np.linspace(-1, 1, 50) * 1e-100
+    assert moments(x, from_arrays("small", {"X": x}).inputs)[1][1] == pytest.approx(5.9e-101, rel=0.01)
+
+
 def test_values_too_large_to_standardise_are_named() -> None:
     """A standard deviation beyond the largest float64 is no scale."""
     x = rows(30)
