@@ -14,6 +14,7 @@ Floats = NDArray[np.float64]
 
 _MOST_BARS = 64
 _MOST_DOTS = 1200
+_LITTLE = 0.5  # nats a row: less than one binary choice
 
 
 def used(material: Material, inline: Inline) -> Section:
@@ -52,6 +53,8 @@ def activity(material: Material) -> tuple[Verdict, ...]:
         return (
             Verdict(f"None of the {total} latents is active: the model has collapsed to one average row.", "watch"),
         )
+    if float(material.kl.sum()) < _LITTLE:
+        return (Verdict(f"{active} of {total} latents are active, but {bits} is next to nothing.", "watch"),)
     if active == total:
         return (Verdict(f"All {total} latents are active, {bits}.", "good"),)
     idle = sorted(set(material.order) - set(material.active))
