@@ -136,7 +136,7 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=_seed, metavar="N", default=0, help="of all that is drawn (default %(default)s)")
-    parser.add_argument("--threads", type=_seed, metavar="N", default=0, help="CPU threads (default 0: all)")
+    parser.add_argument("--threads", type=_threads, metavar="N", default=0, help="CPU threads (default 0: all)")
     parser.add_argument("--quiet", action="store_true", help="no progress bar, no table")
 
 
@@ -150,6 +150,12 @@ def _seed(text: str) -> int:
     return int(_at_least(0, int(text)))
 
 
+def _threads(text: str) -> int:
+    if int(text) > 256:
+        raise argparse.ArgumentTypeError(f"{text} is too large: at most 256")
+    return int(_at_least(0, int(text)))
+
+
 def _share(text: str) -> float:
     return _at_least(0, float(text))
 
@@ -159,7 +165,10 @@ def _positive(text: str) -> float:
 
 
 def _widths(text: str) -> tuple[int, ...]:
-    return () if text in ("", "none") else tuple(_count(width) for width in text.split(","))
+    try:
+        return () if text in ("", "none") else tuple(_count(width) for width in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: widths such as 128,64, or none") from None
 
 
 def _at_least(least: float, value: float) -> float:

@@ -70,11 +70,16 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     arrays["config"] = np.frombuffer(json.dumps(config).encode(), np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.tmp")
-    with part.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    try:
+        with part.open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        kept = "; what it held before is whole" if path.exists() else ""
+        raise TrainingError(f"{path}: cannot be written: {error.strerror}{kept}") from None
 
 
 def load(path: Path) -> Checkpoint:
@@ -84,6 +89,8 @@ def load(path: Path) -> Checkpoint:
     Raises TrainingError for a file that is none, is of another schema, or does not fit its own configuration.
     """
     try:
+        if not zipfile.is_zipfile(path) and path.is_file():
+            raise TrainingError(f"{path}: not a checkpoint, as fit leaves them")
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         config = json.loads(arrays.pop("config").tobytes())

@@ -1,13 +1,36 @@
-"""Ctrl-C and SIGTERM as a flag that the fit looks at between two steps. Knows nothing of fits."""
+"""Ctrl-C and SIGTERM: as a flag that the fit looks at between two steps, or as one exception. Knows nothing of fits."""
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, where it is to end the program as Ctrl-C does."""
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """While entered, SIGTERM raises Terminated, as SIGINT raises KeyboardInterrupt."""
+
+    def caught(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():  # elsewhere Python allows no handlers
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, caught)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class Interrupt:

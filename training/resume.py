@@ -1,5 +1,5 @@
 """
-Which checkpoint a fit writes, and whether one that is there goes on. Knows files and options; nothing of loops.
+Which files a fit writes, and whether a checkpoint that is there goes on. Knows files and options; nothing of loops.
 
 A fit goes on only as what it was: with other data, or another option that changes the result, it would end as no
 uninterrupted fit can, so that is refused by name. `--minutes`, `--threads` and `--device` may change.
@@ -7,6 +7,9 @@ uninterrupted fit can, so that is refused by name. `--minutes`, `--threads` and 
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -33,12 +36,52 @@ def require_writable(flag: str, file: Path) -> None:
         raise FitError(f"{flag} {file}: cannot be written: {error.strerror}") from None
 
 
-def found(file: Path, resume: bool, data: Data, source: str, training: Mapping[str, Any]) -> Checkpoint | None:
+def require_apart(files: Mapping[str, Path]) -> None:
+    """Raises FitError where two flags name one file: what the one writes, the other would lose."""
+    flags: dict[Path, str] = {}
+    for flag, file in files.items():
+        other = flags.setdefault(file.resolve(), flag)
+        if other != flag:
+            raise FitError(f"{flag} {file}: is the file of {other} too")
+
+
+def require_log(file: Path) -> None:
+    """Raises FitError where *file* is there and is not the log of a fit: it would be written over."""
+    try:
+        with file.open("rb") as there:
+            line = there.readline(2**16)
+        if line:
+            json.loads(line)["epoch"]
+    except FileNotFoundError:
+        return
+    except (ValueError, TypeError, KeyError):
+        raise FitError(f"--log {file}: is there, and is not the log of a fit; name another file") from None
+
+
+@contextlib.contextmanager
+def only_one(file: Path) -> Iterator[None]:
+    """One fit at a time writes *file*. Raises FitError where another does; the kernel lets go for one that dies."""
+    beside = file.with_name(f".{file.name}.lock")
+    with beside.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FitError(f"{file}: another fit is writing it; give this one another --output") from None
+        try:
+            yield
+        finally:
+            beside.unlink(missing_ok=True)
+
+
+def found(
+    file: Path, resume: bool, version: int | None, data: Data, source: str, training: Mapping[str, Any]
+) -> Checkpoint | None:
     """
     The checkpoint in *file* to go on from, or None for a fresh start.
 
+    *version*: of the bundle that *file* is named after, and that is not there yet; None: its name says nothing.
     *data*, *source* and *training* are those of the fit that was asked for. Raises TrainingError where *file* is of
-    another fit, or would be overwritten while it is unfinished.
+    another fit, or would be overwritten before there is a bundle of it.
     """
     if not file.is_file():  # a directory is refused by `require_writable`
         return None
@@ -47,6 +90,11 @@ def found(file: Path, resume: bool, data: Data, source: str, training: Mapping[s
         if there.state is not None:
             raise FitError(
                 f"{file} is an unfinished fit (epoch {there.state.progress.epoch}): go on with --resume, or delete it"
+            )
+        if version is not None:
+            raise FitError(
+                f"{file} is a finished fit whose bundle, version {version}, was not written: go on with --resume, or "
+                "delete it"
             )
         return None
     there = checkpoint.load(file)

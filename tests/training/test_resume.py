@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -24,10 +25,11 @@ from tests.training.test_main import QUICK, write_csv
 from training import checkpoint
 from training.__main__ import main
 from training.batches import Draw
-from training.errors import Interrupted
+from training.errors import Interrupted, TrainingError
 from training.fit import FitOptions, fit
 from training.fit_log import FitLog
 from training.interrupt import Interrupt
+from training.resume import only_one
 from training.state import State
 from training.validation import Record
 
@@ -211,6 +213,9 @@ def test_a_finished_fit_goes_straight_to_its_bundle(tmp_path: Path, capsys: pyte
     )
     (model_dir / "1").rename(tmp_path / "made")
     log = (model_dir / "fit-1.jsonl").read_bytes()
+    assert main(command[:-1]) == 2
+    told = "is a finished fit whose bundle, version 1, was not written: go on with --resume, or delete it"
+    assert told in capsys.readouterr().err
     assert main(command) == 0
     said = capsys.readouterr().out
     assert "is a finished fit: going on with the bundle" in said
@@ -272,6 +277,34 @@ def test_a_fit_is_repeated_from_its_manifest(tmp_path: Path) -> None:
     assert second.manifest.evaluation == first.manifest.evaluation
 
 
+def test_two_fits_do_not_write_the_same_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The second is refused before its fit; when the first has ended, however it ended, the files are free."""
+    data, model_dir = write_csv(tmp_path / "rows.csv", 60, 0), tmp_path / "pumps"
+    model_dir.mkdir()
+    command = ["fit", "--data", str(data), "--output", str(model_dir), *QUICK]
+    with only_one(model_dir / "checkpoint-1.npz"):
+        assert main(command) == 2
+    assert "checkpoint-1.npz: another fit is writing it; give this one another --output" in capsys.readouterr().err
+    assert not list(model_dir.iterdir())
+    assert main(command) == 0
+
+
+def test_a_full_disk_leaves_the_last_state_and_says_where(unfinished: Path) -> None:
+    """The half that was written goes, so that there is room to go on."""
+    file = unfinished / "checkpoint-1.npz"
+    before, found = file.read_bytes(), checkpoint.load(file)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+    try:
+        with pytest.raises(
+            TrainingError, match=r"checkpoint-1\.npz: cannot be written: .*; what it held before is whole"
+        ):
+            checkpoint.save(file, found)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert file.read_bytes() == before
+    assert not (unfinished / ".checkpoint-1.npz.tmp").exists()
+
+
 @pytest.mark.parametrize(
     ("flag", "place", "message"),
     [
@@ -280,7 +313,12 @@ def test_a_fit_is_repeated_from_its_manifest(tmp_path: Path) -> None:
         ("--checkpoint", "rows.csv/c.npz", "--checkpoint rows.csv/c.npz: cannot be written: "),
         ("--log", ".", "--log .: a directory; name a file in it"),
         ("--log", "rows.csv/fit.jsonl", "--log rows.csv/fit.jsonl: cannot be written: "),
-        ("--checkpoint", "rows.csv", "rows.csv: not a checkpoint of this version"),
+        ("--checkpoint", "rows.csv", "--checkpoint rows.csv: is the file of --data too"),
+        ("--log", "rows.csv", "--log rows.csv: is the file of --data too"),
+        ("--log", "pumps/checkpoint-1.npz", "--log pumps/checkpoint-1.npz: is the file of --checkpoint too"),
+        ("--checkpoint", "notes.txt", "notes.txt: not a checkpoint, as fit leaves them\n"),
+        ("--log", "notes.txt", "--log notes.txt: is there, and is not the log of a fit; name another file"),
+        ("--output", "rows.csv", "--output rows.csv: cannot be written: File exists"),
     ],
 )
 def test_places_that_cannot_be_written_are_named_before_the_fit(
@@ -295,9 +333,11 @@ def test_places_that_cannot_be_written_are_named_before_the_fit(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pumps").mkdir()
     before = write_csv(tmp_path / "rows.csv", 60, 0).read_bytes()
+    (tmp_path / "notes.txt").write_text("mine\n")
     assert main(["fit", "--data", "rows.csv", "--output", "pumps", *QUICK, flag, place]) == 2
     assert message in capsys.readouterr().err
     assert (tmp_path / "rows.csv").read_bytes() == before
+    assert (tmp_path / "notes.txt").read_text() == "mine\n"
     assert not list((tmp_path / "pumps").iterdir())
 
 

@@ -26,7 +26,7 @@ from training.checkpoint import Checkpoint
 from training.errors import Interrupted
 from training.fit import FitOptions, FitResult, default_epochs, fit
 from training.fit_log import FitLog
-from training.interrupt import Interrupt
+from training.interrupt import Interrupt, Terminated, terminable
 from training.models.mlp import VAE, VAEConfig, default_hidden, default_latent_dim
 from training.output import next_version
 from training.parts import Dealing, Parts, Unseen, deal
@@ -54,32 +54,47 @@ def run(options: Namespace) -> None:
     name = model_name(options.output)
     fabric = devices.launch(options.device)
     version = next_version(options.output)
-    job = _job(options, version, fabric)
-    fitted = _fitted(options, job, fabric)
-    devices.leave()
-    if not fabric.is_global_zero:
-        return  # the first process does the rest by itself, and nobody waits for it
+    file = options.checkpoint or options.output / f"checkpoint-{version}.npz"
+    log = options.log or options.output / f"fit-{version}.jsonl"
+    resume.require_apart({"--data": Path(options.data), "--checkpoint": file, "--log": log})
+    for flag, place in (("--checkpoint", file), ("--log", log)):
+        resume.require_writable(flag, place)
+    resume.require_log(log)
+    with contextlib.ExitStack() as stack:
+        if fabric.is_global_zero:
+            stack.enter_context(resume.only_one(file))
+        job = _job(options, file, log, fabric)
+        fitted = _fitted(options, job, fabric, None if options.checkpoint else version)
+        devices.leave()
+        if fabric.is_global_zero:  # it does the rest by itself, and nobody waits for it
+            _write(options, job, fitted, name, version, fabric)
+
+
+def _write(options: Namespace, job: _Job, fitted: Checkpoint, name: str, version: int, fabric: Fabric) -> None:
+    """Make the bundle of *fitted*, with its report, and write it."""
     try:
-        bundle = build_bundle(
-            fitted.vae,
-            name,
-            version,
-            job.made_of,
-            fitted.training,
-            HeldOut.of(job.parts),
-            seed=options.seed,
-            threads=options.threads,
-            draws=options.draws,
-        )
-        records = read_log(job.log) if job.log.exists() else []
-        bundle = reported(bundle, Unseen.of(job.parts), records, options.seed, options.threads)
-        write_bundle(options, options.output, bundle)
-    except KeyboardInterrupt:
+        with terminable():
+            bundle = build_bundle(
+                fitted.vae,
+                name,
+                version,
+                job.made_of,
+                fitted.training,
+                HeldOut.of(job.parts),
+                seed=options.seed,
+                threads=options.threads,
+                draws=options.draws,
+            )
+            records = read_log(job.log) if job.log.exists() else []
+            bundle = reported(bundle, Unseen.of(job.parts), records, options.seed, options.threads)
+            write_bundle(options, options.output, bundle)
+    except KeyboardInterrupt as error:
+        number = signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT
         again = _again(options, fabric)
-        raise Interrupted(signal.SIGINT, f"interrupted after the fit; make the bundle with: {again}") from None
+        raise Interrupted(number, f"interrupted after the fit; make the bundle with: {again}") from None
 
 
-def _job(options: Namespace, version: int, fabric: Fabric) -> _Job:
+def _job(options: Namespace, file: Path, log: Path, fabric: Fabric) -> _Job:
     """Read and deal the data; settle every option that depends on them."""
     fractions = Fractions(options.validation, options.calibration, options.test)
     dealing = Dealing(fractions, options.binarize, options.seed)
@@ -129,18 +144,16 @@ def _job(options: Namespace, version: int, fabric: Fabric) -> _Job:
         config,
         fit_options,
         training,
-        checkpoint=options.checkpoint or options.output / f"checkpoint-{version}.npz",
-        log=options.log or options.output / f"fit-{version}.jsonl",
+        checkpoint=file,
+        log=log,
     )
 
 
-def _fitted(options: Namespace, job: _Job, fabric: Fabric) -> Checkpoint:
-    """The finished checkpoint: fitted now, or from where an earlier run was."""
+def _fitted(options: Namespace, job: _Job, fabric: Fabric, version: int | None) -> Checkpoint:
+    """The finished checkpoint: fitted now, or from where an earlier run was. *version*: see `resume.found`."""
     file, first = job.checkpoint, fabric.is_global_zero
     told: Callable[..., None] = say if first else lambda *_: None
-    resume.require_writable("--checkpoint", file)
-    resume.require_writable("--log", job.log)
-    before = resume.found(file, options.resume, job.made_of, str(job.training["source"]), job.training)
+    before = resume.found(file, options.resume, version, job.made_of, str(job.training["source"]), job.training)
     if options.resume and before is None and first:
         warn(f"--resume: there is no {file}; this is a fresh start")
     if before is not None and before.state is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import tempfile
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,8 +45,17 @@ def write_bundle(options: Namespace, model_dir: Path, bundle: Bundle) -> None:
 
 
 def model_name(output: Path) -> str:
-    """The name of the model in a directory *output*. Raises TrainingError where it cannot be one."""
+    """
+    The name of the model in a directory *output*, which is made if need be.
+
+    Raises TrainingError where it cannot name a model, or nothing can be written there.
+    """
     name = output.resolve().name
     if not _NAME.fullmatch(name):
         raise TrainingError(f"--output {output}: {name!r} cannot name a model: letters, digits, '.', '_' and '-' only")
-    return name
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=output):
+            return name
+    except OSError as error:
+        raise TrainingError(f"--output {output}: cannot be written: {error.strerror}") from None
