@@ -13,6 +13,7 @@ class FitLog:
 
     def __init__(self, file: Path, first: int = 1) -> None:
         kept = [line for line in _lines(file) if json.loads(line)["epoch"] < first] if first > 1 else []
+        file.parent.mkdir(parents=True, exist_ok=True)
         part = file.with_name(f".{file.name}.tmp")
         part.write_text("".join(f"{line}\n" for line in kept))
         part.replace(file)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime
+import tempfile
 from pathlib import Path
 from typing import Final
 
 from service import bundle as bundles
 from service.bundle import Bundle
+from training.errors import TrainingError
 
 PAGE: Final = "report.html"
 LOG: Final = "fit.jsonl"
@@ -26,6 +28,20 @@ def write(model_dir: Path, bundle: Bundle) -> Path:
             bundles.CALIBRATION: bundles.pack_arrays(bundle.calibration),
         }
     return bundles.write_bundle(model_dir, bundle.manifest, files)
+
+
+def require_writable(flag: str, directory: Path) -> None:
+    """
+    Raises TrainingError, naming *flag* with its value, where *directory* cannot be written to, or cannot be made.
+
+    Nothing is made yet: what is refused later, for its data, leaves nothing behind.
+    """
+    there = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise TrainingError(f"{flag}: cannot be written: {error.strerror}") from None
 
 
 def next_version(model_dir: Path) -> int:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,21 +18,17 @@ from service.manifest import Data
 from training import checkpoint
 from training.checkpoint import Checkpoint
 from training.errors import DataError, FitError
+from training.output import require_writable
 
 _MAY_CHANGE = ("minutes", "threads")
 _REASONS = {"epochs": ": the learning rate falls over all epochs, so that the first ones would have been others"}
 
 
-def require_writable(flag: str, file: Path) -> None:
-    """Make the directory of *file*. Raises FitError, naming *flag*, where *file* cannot be written: before the fit."""
+def require_file(flag: str, file: Path) -> None:
+    """Raises TrainingError, naming *flag*, where *file* cannot be written."""
     if file.is_dir():
         raise FitError(f"{flag} {file}: a directory; name a file in it")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=file.parent):
-            pass
-    except OSError as error:
-        raise FitError(f"{flag} {file}: cannot be written: {error.strerror}") from None
+    require_writable(f"{flag} {file}", file.parent)
 
 
 def require_apart(files: Mapping[str, Path]) -> None:
@@ -60,7 +55,12 @@ def require_log(file: Path) -> None:
 
 @contextlib.contextmanager
 def only_one(file: Path) -> Iterator[None]:
-    """One fit at a time writes *file*. Raises FitError where another does; the kernel lets go for one that dies."""
+    """
+    One fit at a time writes *file*, whose directory is made. Raises FitError where another does.
+
+    The kernel lets go for a fit that dies.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
     beside = file.with_name(f".{file.name}.lock")
     with beside.open("w") as lock:
         try:

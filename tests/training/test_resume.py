@@ -318,7 +318,7 @@ def test_a_full_disk_leaves_the_last_state_and_says_where(unfinished: Path) -> N
         ("--log", "pumps/checkpoint-1.npz", "--log pumps/checkpoint-1.npz: is the file of --checkpoint too"),
         ("--checkpoint", "notes.txt", "notes.txt: not a checkpoint, as fit leaves them\n"),
         ("--log", "notes.txt", "--log notes.txt: is there, and is not the log of a fit; name another file"),
-        ("--output", "rows.csv", "--output rows.csv: cannot be written: File exists"),
+        ("--output", "rows.csv", "--output rows.csv: cannot be written: Not a directory"),
     ],
 )
 def test_places_that_cannot_be_written_are_named_before_the_fit(

@@ -58,12 +58,12 @@ def run(options: Namespace) -> None:
     log = options.log or options.output / f"fit-{version}.jsonl"
     resume.require_apart({"--data": Path(options.data), "--checkpoint": file, "--log": log})
     for flag, place in (("--checkpoint", file), ("--log", log)):
-        resume.require_writable(flag, place)
+        resume.require_file(flag, place)
     resume.require_log(log)
+    job = _job(options, file, log, fabric)
     with contextlib.ExitStack() as stack:
         if fabric.is_global_zero:
             stack.enter_context(resume.only_one(file))
-        job = _job(options, file, log, fabric)
         fitted = _fitted(options, job, fabric, None if options.checkpoint else version)
         devices.leave()
         if fabric.is_global_zero:  # it does the rest by itself, and nobody waits for it

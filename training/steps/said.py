@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-import tempfile
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,8 +11,9 @@ from typing import Any
 
 from service.bundle import Bundle
 from service.calibration import rows_needed
-from training import output, table
+from training import table
 from training.errors import TrainingError
+from training.output import require_writable, write
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -31,7 +31,7 @@ def warn(line: str) -> None:
 
 def write_bundle(options: Namespace, model_dir: Path, bundle: Bundle) -> None:
     """Write *bundle* below *model_dir*; say what it is worth, and where it is."""
-    path = output.write(model_dir, bundle)
+    path = write(model_dir, bundle)
     evaluation: Mapping[str, Any] = bundle.manifest.evaluation
     say(options, *(table.lines(evaluation) if evaluation else ()), f"wrote {path}")
     scoring, calibrated = bundle.manifest.scoring, bundle.manifest.calibrated
@@ -46,16 +46,12 @@ def write_bundle(options: Namespace, model_dir: Path, bundle: Bundle) -> None:
 
 def model_name(output: Path) -> str:
     """
-    The name of the model in a directory *output*, which is made if need be.
+    The name of the model in a directory *output*.
 
     Raises TrainingError where it cannot name a model, or nothing can be written there.
     """
     name = output.resolve().name
     if not _NAME.fullmatch(name):
         raise TrainingError(f"--output {output}: {name!r} cannot name a model: letters, digits, '.', '_' and '-' only")
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=output):
-            return name
-    except OSError as error:
-        raise TrainingError(f"--output {output}: cannot be written: {error.strerror}") from None
+    require_writable(f"--output {output}", output)
+    return name
