@@ -134,12 +134,6 @@ def false_alarms(bundle: Bundle, scores: Floats) -> list[JsonValue]:
     return found
 
 
-def ranking(bundle: Bundle, engine: Engine, normal: Array, anomalies: Array) -> dict[str, JsonValue]:
-    """The AUROC of each score kind at the default K: the chance that an anomaly scores above a normal row."""
-    inside, outside = scores_of(bundle, engine, normal), scores_of(bundle, engine, anomalies)
-    return {kind: auroc(inside[kind], outside[kind]) for kind in inside}
-
-
 def beta_binomial_interval(m: int, a: int, b: int, level: float = 0.9) -> tuple[int, int]:
     """The central *level* interval of the number of successes in *m* trials whose rate is Beta(a, b)."""
     log_gamma = math.lgamma

@@ -1,5 +1,5 @@
 """
-The objective of a variational autoencoder: KL, ELBO, the ratio of the importance weights, schedules. Pure functions.
+What the objective of a variational autoencoder is made of: KL, the ratio of the importance weights, schedules. Pure.
 
 Kingma & Welling 2014 (VAE), Burda et al. 2016 (IWAE). q(z|x) = N(mu, diag exp(logvar)), p(z) = N(0, I).
 All in nats; sums over features and latents, never means. B rows, K draws, L latents.
@@ -26,15 +26,6 @@ def kl_per_latent(mu: Tensor, logvar: Tensor) -> Tensor:
     = 1/2 (mu_j^2 + exp(logvar_j) - logvar_j - 1), Kingma & Welling 2014, appendix B.
     """
     return 0.5 * (mu.square() + logvar.exp() - logvar - 1)
-
-
-def elbo(log_px_z: Tensor, kl: Tensor) -> Tensor:
-    """
-    mean_k log p(x|z_k) - KL, with the KL in closed form: (B, K), (B,) -> (B,). Higher is better.
-
-    Kingma & Welling 2014, eq. 7.
-    """
-    return log_px_z.mean(dim=1) - kl
 
 
 def latent_log_ratio(z: Tensor, eps: Tensor, logvar: Tensor) -> Tensor:

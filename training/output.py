@@ -11,7 +11,7 @@ from service import bundle as bundles
 from service.bundle import Bundle
 from training.errors import TrainingError
 
-PAGE: Final = "report.html"
+PAGE: Final = bundles.REPORT
 LOG: Final = "fit.jsonl"
 """The page and the log of the fit, under report/ in a bundle."""
 

@@ -68,8 +68,3 @@ class Validation:
         energy = likelihood.energy(theta, v.unsqueeze(1)).sum(dim=-1).mean(dim=1)  # (B,)
         parts = (likelihood.peak().sum() - energy).double().sum(), kl_per_latent(mu, logvar).double().sum()
         return torch.cat([torch.stack(parts), mu.double().sum(dim=0), mu.double().square().sum(dim=0)])
-
-
-def validate(vae: VAE, rows: NDArray[np.generic], seed: int) -> Record:
-    """The figures of `Validation`, once."""
-    return Validation(vae, rows, seed)()

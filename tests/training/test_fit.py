@@ -15,7 +15,7 @@ from training.fit import FitOptions, fit
 from training.likelihoods import Gaussian
 from training.models.mlp import VAE, VAEConfig
 from training.moments import log_sigma_floor, moments
-from training.validation import Record, validate
+from training.validation import Record, Validation
 
 SMALL = VAEConfig(latent_dim=2, hidden=(8,), likelihood="gaussian")
 
@@ -43,7 +43,7 @@ def test_a_linear_vae_reaches_probabilistic_pca() -> None:
     x, latent = rows(1000), 2
     vae = model(x, VAEConfig(latent_dim=latent, hidden=(), likelihood="gaussian", sigma="shared"))
     fit(vae, x, x, FitOptions(epochs=150, batch_size=100, learning_rate=2e-2, patience=150))
-    bounds = [validate(vae, x, seed)["validation_elbo"] for seed in range(20)]
+    bounds = [Validation(vae, x, seed)()["validation_elbo"] for seed in range(20)]
     values = np.linalg.eigvalsh(np.corrcoef(x.T))[::-1]
     noise = values[latent:].mean()
     log_det = np.log(values[:latent]).sum() + (5 - latent) * math.log(noise)
@@ -77,7 +77,7 @@ def test_early_stopping_keeps_the_best_epoch() -> None:
     bounds = [record["validation_elbo"] for record in records]
     assert result.stopped == "patience"
     assert result.best_epoch == 1 + int(np.argmax(bounds)) < result.epochs == len(records)
-    assert validate(vae, validation, options.seed)["validation_elbo"] == result.validation_elbo == max(bounds)
+    assert Validation(vae, validation, options.seed)()["validation_elbo"] == result.validation_elbo == max(bounds)
     assert records[-1]["train_elbo"] > records[-1]["validation_elbo"]
 
 
