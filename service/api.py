@@ -12,13 +12,14 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
-from service import media, messages
+from service import messages
 from service.codec import json, npy
 from service.codec.fields import Fields, add_query
 from service.codec.records import flat
 from service.errors import InvalidInput, UnsupportedMedia
-from service.exchange import Handler, Reply
-from service.headers import Headers
+from service.http import media
+from service.http.exchange import Handler, Reply
+from service.http.headers import Headers
 from service.manifest import Operation
 from service.metrics import Stopwatch
 from service.operations import TASKS, Request, Served, Service, serving

@@ -16,11 +16,11 @@ from service.api import ROUTES, V1
 from service.bundle import REPORT, open_bundle
 from service.engine import Engine
 from service.errors import NotReady, StartError
-from service.exchange import Endpoint, Exchange, Receive, Send
-from service.headers import Headers, Scope
+from service.http.exchange import Endpoint, Exchange, Receive, Send
+from service.http.headers import Headers, Scope
 from service.metrics import Metrics
-from service.oip import OIP
-from service.oip_web import PREFIX
+from service.oip.endpoint import OIP
+from service.oip.routes import PREFIX
 from service.operations import Served
 from service.settings import Settings
 from service.statistics import Statistics

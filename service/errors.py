@@ -22,7 +22,7 @@ StartError                    the process must not start serving
 ├── BundleError               a bundle that is damaged, incomplete, or of another schema; names the file
 └── EngineError               onnxruntime missing or doubled, the wanted device absent, self-check failed
 
-Nothing here knows HTTP beyond the status number: refusals.py writes the replies.
+Nothing here knows HTTP beyond the status number: http/refusals.py writes the replies.
 """
 
 from __future__ import annotations

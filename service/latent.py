@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
+
+MAX_SEED = 2**53 - 1  # the largest integer that JavaScript, and so any JSON client, keeps exactly
 _CLOSE = 1e-4  # radians: nearer than this to 0 or pi, sin(omega) has lost the digits that slerp divides by
 
 

@@ -11,9 +11,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from service.latent import MAX_SEED
 from service.manifest import Alpha, ScoreKind
-
-MAX_SEED = 2**53 - 1  # the largest integer that JavaScript, and so any JSON client, keeps exactly
 
 Row = list[float] | list[list[float]] | list[list[list[float]]]
 Inputs = Annotated[

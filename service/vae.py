@@ -23,7 +23,6 @@ from service.engine import Engine
 from service.errors import BundleError, NonFinite, Unsupported
 from service.finite import all_finite
 from service.manifest import Operation
-from service.messages import MAX_SEED
 
 Array = NDArray[np.generic]
 Floats = NDArray[np.float64]
@@ -174,4 +173,4 @@ class VAE:
 
 
 def _seed(seed: int | None) -> int:
-    return secrets.randbelow(MAX_SEED + 1) if seed is None else seed
+    return secrets.randbelow(latent.MAX_SEED + 1) if seed is None else seed

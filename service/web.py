@@ -14,15 +14,16 @@ from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Res
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
-from service import media, oip_web
 from service.api import ROUTES, ROW_FIELDS, Route
 from service.errors import ServiceError
-from service.exchange import Exchange
+from service.http import media
+from service.http.exchange import Exchange
+from service.http.refusals import internal_error, refuse
 from service.messages import Problem
 from service.metrics import Metrics
-from service.oip import OIP
+from service.oip import routes as oip_routes
+from service.oip.endpoint import OIP
 from service.operations import TASKS
-from service.refusals import internal_error, refuse
 
 VERSION = version("vae-serve")
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -34,7 +35,7 @@ COLD_ROUTES = (
     "/metrics",
     "/docs",
     "/openapi.json",
-    *oip_web.COLD_ROUTES,
+    *oip_routes.COLD_ROUTES,
 )
 # the report comes with a bundle, perhaps from somebody else: it may show itself, and do nothing
 REPORT_HEADERS = {
@@ -119,7 +120,7 @@ def make_web(service: Service, oip: OIP) -> FastAPI:
 
     for route in ROUTES:
         _document(web, route)
-    web.include_router(oip_web.oip_routes(oip, VERSION))
+    web.include_router(oip_routes.make_routes(oip, VERSION))
 
     @web.exception_handler(ServiceError)
     async def service_error(request: Request, error: ServiceError) -> Response:

@@ -16,22 +16,22 @@ LAYERS = (
     ("__main__",),
     ("app",),
     ("web",),
-    ("oip_web",),
-    ("api", "oip"),
-    ("catalog",),
-    ("exchange", "operations"),
-    ("refusals", "statistics", "vae"),
+    ("oip.routes",),
+    ("api", "oip.endpoint"),
+    ("oip.catalog",),
+    ("http.exchange", "operations"),
+    ("http.refusals", "statistics", "vae"),
     ("anomaly",),
     ("metrics",),
     ("batcher",),
     ("engine",),
     ("provider", "bundle"),
-    ("onnx_file", "messages", "codec.json", "codec.npy", "codec.tensors", "media"),
+    ("onnx_file", "messages", "codec.json", "codec.npy", "codec.tensors", "http.media"),
     ("codec.fields", "codec.records"),
     ("codec.datatypes", "codec.lists"),
-    ("codec.compression", "codec.rows", "headers"),
+    ("codec.compression", "codec.rows", "http.headers"),
     ("manifest",),
-    ("calibration", "codec", "errors", "finite", "latent", "scores", "settings", "spent"),
+    ("calibration", "codec", "errors", "finite", "http", "latent", "oip", "scores", "settings", "spent"),
 )
 """The modules of `service` from the top down: each may import those below it, and none beside or above it."""
 
@@ -121,7 +121,11 @@ def test_training_knows_the_bundle_and_nothing_of_the_web(module: str) -> None:
 @pytest.mark.parametrize("module", sources("service"))
 def test_only_the_top_of_the_service_knows_a_web_framework(module: str) -> None:
     """Operations, batches and codecs can be used, and tested, without one."""
-    allowed = {"service.web": {"fastapi", "starlette"}, "service.oip_web": {"fastapi"}, "service.__main__": {"uvicorn"}}
+    allowed = {
+        "service.web": {"fastapi", "starlette"},
+        "service.oip.routes": {"fastapi"},
+        "service.__main__": {"uvicorn"},
+    }
     assert tops(imports(module)) & WEB <= allowed.get(module, set())
 
 
@@ -174,14 +178,16 @@ def test_the_arrows_of_the_request_path_are_those_that_are_documented() -> None:
     wire = {"codec.json", "codec.npy", "codec.tensors"}
     for module in codecs:
         assert not wire & of("service", imports(module)), "a wire format knows of no other"
-    assert of("service", imports("service.messages")) == {"manifest"}
+    assert of("service", imports("service.messages")) == {"latent", "manifest"}
     assert not wire & of("service", imports("service.operations"))
     assert of("service", imports("service.batcher")) == {"errors", "spent"}
     assert of("service", imports("service.bundle")) == {"errors", "manifest", "onnx_file"}
     assert of("service", imports("service.engine")) == {"bundle", "errors", "provider"}
     assert {"batcher", "engine"} <= of("service", imports("service.vae"))
-    assert not of("service", imports("service.vae")) & (wire | {"codec.rows", "exchange", "metrics"})
-    assert not of("service", imports("service.exchange")) & (wire | {"vae", "operations", "api", "bundle", "engine"})
+    assert not of("service", imports("service.vae")) & (wire | {"codec.rows", "http.exchange", "metrics"})
+    assert not of("service", imports("service.http.exchange")) & (
+        wire | {"vae", "operations", "api", "bundle", "engine"}
+    )
 
 
 def test_settings_are_read_at_the_edge_alone() -> None:

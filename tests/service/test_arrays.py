@@ -15,11 +15,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from service import media
 from service.api import MAIN, ROUTES
 from service.codec import npy
 from service.codec.records import flat
 from service.errors import MalformedBody, NotAcceptable
+from service.http import media
 from tests.bundles import image_rows, table_rows
 from tests.server import Server
 

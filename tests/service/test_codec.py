@@ -16,7 +16,7 @@ from hypothesis.extra import numpy as npst
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
-from service import messages
+from service import latent, messages
 from service.bundle import open_bundle
 from service.codec import json
 from service.codec.fields import Fields, read_options, read_rows, read_rows_flagged
@@ -357,7 +357,7 @@ class Operation:
     members: dict[str, st.SearchStrategy[Any]]
 
 
-seeds = st.integers(0, messages.MAX_SEED) | st.none()
+seeds = st.integers(0, latent.MAX_SEED) | st.none()
 OPERATIONS = {
     "encode": Operation(
         TABLE, messages.EncodeRequest, messages.EncodeOptions, {"draws": st.integers(0, 256), "seed": seeds}

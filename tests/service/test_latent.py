@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from scipy import special, stats
 
 from service import latent
-from service.latent import Floats
-from service.messages import MAX_SEED
+from service.latent import MAX_SEED, Floats
 
 DRAWS = 200_000
 EPS32 = float(np.finfo(np.float32).eps)

@@ -24,7 +24,7 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 from service.bundle import open_bundle
 from service.engine import Engine
 from service.manifest import NEEDS
-from service.oip_web import InferenceReply
+from service.oip.routes import InferenceReply
 from tests.bundles import edit_manifest, image_rows, table_rows
 from tests.server import Server
 

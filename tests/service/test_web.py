@@ -12,8 +12,8 @@ import httpx
 
 from service.api import ROUTES
 from service.app import App
-from service.catalog import Catalog
-from service.oip import OIP
+from service.oip.catalog import Catalog
+from service.oip.endpoint import OIP
 from service.settings import Settings
 from service.statistics import Statistics
 from service.web import make_web

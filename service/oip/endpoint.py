@@ -14,16 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from service.catalog import RENAMED, Catalog, Model
 from service.codec.compression import WBITS, compress, decompress
 from service.codec.records import flat
 from service.codec.rows import Array
 from service.codec.tensors import LENGTH_HEADER, Infer, read, write
 from service.errors import InvalidInput, NotReady, UnknownModel, UnsupportedMedia
-from service.exchange import Endpoint, Handler, HeaderList, Reply
-from service.headers import Headers
+from service.http.exchange import Endpoint, Handler, HeaderList, Reply
+from service.http.headers import Headers
 from service.manifest import Operation
 from service.metrics import Stopwatch
+from service.oip.catalog import RENAMED, Catalog, Model
 from service.operations import TASKS, Request, Service, serving
 from service.spent import SPENT, Spent
 from service.statistics import Statistics

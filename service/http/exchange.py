@@ -17,13 +17,13 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from service.errors import ClientGone, NonFinite, Overloaded, ServiceError, SlowBody
-from service.headers import Headers, Scope, body_too_large
+from service.http.headers import Headers, Scope, body_too_large
+from service.http.refusals import internal_error, refuse
 from service.metrics import Metrics
-from service.refusals import internal_error, refuse
 from service.settings import Settings
 from service.spent import Spent
 
-log = logging.getLogger("service.exchange")
+log = logging.getLogger("service.http.exchange")
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

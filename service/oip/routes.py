@@ -1,7 +1,7 @@
 """
 The routes of the Open Inference Protocol that need not be fast, and the documentation of the one that is.
 
-Every answer but 200 is `{"error": ...}` (refusals.py). Computes nothing.
+Every answer but 200 is `{"error": ...}` (http/refusals.py). Computes nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.oip import OIP
+from service.oip.endpoint import OIP
 
 COLD_ROUTES = ("/v2", "/v2/health/live", "/v2/health/ready", "/v2/models/stats", "/v2/repository/index")
 PREFIX = "/v2/models"
@@ -75,7 +75,7 @@ class InferenceReply(BaseModel):
     outputs: list[OutputTensor]
 
 
-def oip_routes(oip: OIP, version: str) -> APIRouter:
+def make_routes(oip: OIP, version: str) -> APIRouter:
     """The routes under /v2 of *oip*; *version* is the server's."""
     # "default" also keeps FastAPI from adding its own 422, which is never sent here
     refused: dict[int | str, dict[str, Any]] = {"default": {"model": OIPError, "description": "Every other answer."}}
