@@ -41,6 +41,7 @@ class Server(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                proxy_headers=False,  # nothing here asks for the client's address or scheme
                 timeout_keep_alive=settings.keep_alive_s,
                 timeout_graceful_shutdown=round(settings.drain_timeout_s),
                 backlog=2048,

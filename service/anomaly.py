@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service import calibration, scores
-from service.batcher import Rows
 from service.bundle import Bundle
 from service.errors import Unsupported
 from service.manifest import Calibrated
+from service.queues import Rows
 
 Array = NDArray[np.generic]
 Floats = NDArray[np.float64]

@@ -21,7 +21,6 @@ from service.http import media
 from service.http.exchange import Handler, Reply
 from service.http.headers import Headers
 from service.manifest import Operation
-from service.metrics import Stopwatch
 from service.operations import TASKS, Request, Served, Service, serving
 from service.spent import SPENT, Spent
 from service.statistics import Statistics
@@ -96,7 +95,7 @@ class V1:
 
     async def _answer(self, served: Served, query: bytes, read: str, write: str, body: bytes, deadline: float) -> Reply:
         op, metrics = self._task.op, self._service.metrics
-        watch, spent = Stopwatch(metrics, op), Spent()
+        spent = Spent(op)
         SPENT.set(spent)
         fields = json.read_object(body, *served.rows) if read == media.JSON else {}
         if query:
@@ -106,17 +105,15 @@ class V1:
             if field in fields:
                 raise InvalidInput(f"{field} is given twice: in the query, and as the body", field=field)
             fields[field] = npy.read(body)
-        reply, rows = await self._task.run(Request(served, served.rows, fields, deadline, watch, metrics))
-        watch.lap(None)
+        reply, rows = await self._task.run(Request(served, served.rows, fields, deadline, spent, metrics))
+        spent.lap()
         if write == media.JSON:
             answer = json.write({"model": served.model, **reply})
         elif write == media.NPZ:
             answer = npy.write_npz(flat({"model": served.model, **reply}))
         else:
             answer = npy.write_npy(flat(reply)[MAIN[op]])
-        watch.lap("serialize")
-        metrics.answered_rows(op, rows)
-        spent.rows, spent.parse, spent.serialize = rows, watch.seconds["parse"], watch.seconds["serialize"]
+        spent.rows, spent.serialize = rows, spent.lap()
         return answer, [(b"content-type", write.encode())], spent
 
     def _array_field(self, served: Served, fields: Fields) -> str:

@@ -16,8 +16,9 @@ from service.api import ROUTES, V1
 from service.bundle import REPORT, open_bundle
 from service.engine import Engine
 from service.errors import NotReady, StartError
-from service.http.exchange import Endpoint, Exchange, Receive, Send
+from service.http.exchange import Endpoint, Exchange
 from service.http.headers import Headers, Scope
+from service.http.vigil import Receive, Send
 from service.metrics import Metrics
 from service.oip.endpoint import OIP
 from service.oip.routes import PREFIX
@@ -28,6 +29,8 @@ from service.vae import VAE, Work
 from service.web import COLD_ROUTES, make_web
 
 log = logging.getLogger("service.app")
+
+MAX_INLINE_S = 0.001  # as long as the event loop is busy with the JSON of 64 rows
 
 
 class App:
@@ -117,13 +120,12 @@ class App:
         path = scope["path"]
         known = path in COLD_ROUTES or path in self._hot
         route = path if known else PREFIX if path.startswith(PREFIX) else "other"
-        self.metrics.progress(route, 1)
+        self.metrics.began(route)
         try:
             await self._web(scope, receive, watched)
         finally:
-            self.metrics.progress(route, -1)
             method = scope["method"] if scope["method"] in {"GET", "HEAD", "POST", "OPTIONS"} else "other"
-            self.metrics.answered(route, method, status, time.perf_counter() - start)
+            self.metrics.ended(route, method, status, time.perf_counter() - start)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -154,6 +156,7 @@ class App:
             max_batch_rows=settings.max_batch_rows,
             max_queue_rows=settings.max_queue_rows,
             max_batch_delay_s=settings.max_batch_delay_ms / 1000,
+            max_inline_s=0.0 if engine.placement.on_gpu else MAX_INLINE_S,
         )
         self._engine, self.served = engine, Served(vae, settings.max_request_rows)
         gc.collect()
@@ -188,9 +191,6 @@ class _Observer:
         self._metrics = metrics
         self._statistics = statistics
         self._engine = engine
-
-    def waited(self, key: Work, seconds: float) -> None:
-        self._metrics.stage("queue", key.op, seconds)
 
     def ran(self, key: Work, rows: int, seconds: float) -> None:
         self._metrics.batch(key.op, rows, self._engine.padding(rows), seconds)

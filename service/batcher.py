@@ -1,13 +1,12 @@
 """
 The batcher: many calls become few batches.
 
-Knows rows and futures; nothing of VAEs, ONNX or HTTP. Its state belongs to one event loop; only `run` is called
+Knows rows and futures; nothing of VAEs, ONNX or HTTP. Its state belongs to one event loop; only `run` may be called
 elsewhere, in a thread of its own, one batch at a time.
 
-A batch is whatever waits when `run` is free: no timer by default. The key of the call that has waited longest
-decides who can join; calls join first in, first out, up to `max_batch_rows`. A call over that limit is cut into
-chunks, and goes to the end of its queue between two of them. A row has a weight (a score with K draws weighs K),
-and limits count rows times weight.
+A batch is whatever waits when `run` is free: no timer by default. How it is taken off the queues is in queues.py. A
+batch that is expected to be short is run in the event loop, because the hop to the thread and back costs more than such
+a batch. Longer ones run in the thread, and the loop stays free.
 
 No caller can harm another, and none waits for ever: every future is settled on every path, be it an answer, an
 error of `run`, the deadline, a full queue or shutdown. Calls whose caller is gone or whose deadline has passed are
@@ -17,85 +16,39 @@ dropped when the batch is formed, so they cost nothing.
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import functools
 import logging
 import math
 import time
-from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from service.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded, ServiceError
-from service.spent import SPENT, Spent
+from service.errors import InferenceFailed, NotReady, Overloaded, ServiceError
+from service.queues import Call, Chunk, Key, Queues, Rows, Waiting
+from service.spent import SPENT
 
 log = logging.getLogger("service.batcher")
 
-Rows = Mapping[str, NDArray[np.generic]]
-Key = TypeVar("Key", bound=Hashable)
 Key_contra = TypeVar("Key_contra", bound=Hashable, contravariant=True)
+_NEWEST = 0.1  # the weight of the newest batch in what is expected of the next one
 
 
 class Observer(Protocol[Key_contra]):
     """Hears what the batcher did; times in seconds."""
 
-    def waited(self, key: Key_contra, seconds: float) -> None:
-        """A call's first rows left the queue after *seconds*."""
-
     def ran(self, key: Key_contra, rows: int, seconds: float) -> None:
         """One batch of *rows* was run in *seconds*."""
-
-
-class Waiting(NamedTuple):
-    """What waits under one key: its rows, and the seconds that the oldest call has waited."""
-
-    rows: int
-    oldest_s: float
-
-
-class _Call(Generic[Key]):
-    """One caller's rows, and the future that its answer goes to."""
-
-    __slots__ = ("answer", "arrived", "deadline", "inputs", "key", "parts", "rows", "since", "spent", "taken", "weight")
-
-    def __init__(
-        self, key: Key, inputs: Rows, *, weight: int, now: float, deadline: float, answer: asyncio.Future[Rows]
-    ) -> None:
-        self.key = key
-        self.inputs = inputs
-        self.rows = len(next(iter(inputs.values())))
-        self.weight = weight
-        self.arrived = self.since = now  # *since*: in the queue without having been served
-        self.answer = answer
-        self.spent = SPENT.get() or Spent()
-        self.taken = 0  # rows that have left the queue
-        self.parts: list[Rows] = []
-        self.deadline = deadline  # in the loop's time
-        timer = answer.get_loop().call_at(deadline, self.expire)
-        answer.add_done_callback(lambda _: timer.cancel())
-
-    def expire(self) -> None:
-        if not self.answer.done():
-            waited = self.deadline - self.arrived
-            self.answer.set_exception(DeadlineExceeded(f"no answer within {waited:.3f} s", limit=waited))
-
-
-class _Chunk(NamedTuple, Generic[Key]):
-    """Rows *start* to *stop* of one call, in a batch."""
-
-    call: _Call[Key]
-    start: int
-    stop: int
 
 
 class Batcher(Generic[Key]):
     """
     Runs calls in batches; to be made inside a running event loop.
 
-    *run(key, inputs)* gets arrays with a common first axis and returns arrays with the same first axis.
+    *run(key, inputs)* gets arrays with a common first axis and returns arrays with the same first axis. *max_inline_s*:
+    a batch that is expected to take no longer runs in the event loop; 0: none does.
     """
 
     def __init__(
@@ -105,22 +58,26 @@ class Batcher(Generic[Key]):
         max_batch_rows: int,
         max_queue_rows: int,
         max_batch_delay_s: float = 0.0,
+        max_inline_s: float = 0.0,
     ) -> None:
         self._run = run
         self._observer = observer
         self._max_batch_rows = max_batch_rows
         self._max_queue_rows = max_queue_rows
         self._max_batch_delay_s = max_batch_delay_s
-        self._queues: dict[Key, deque[_Call[Key]]] = {}
-        self._batch: list[_Chunk[Key]] = []  # what runs
-        self._queued = 0  # rows times weight that wait
-        self._rate = math.nan  # rows times weight a second, smoothed: for Retry-After alone
-        self._wake, self._full, self._idle = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._max_inline_s = max_inline_s
+        self._queues: Queues[Key] = Queues(max_batch_rows)
+        self._batch: list[Chunk[Key]] = []  # what runs
+        self._pace: Pace[Key] = Pace()
+        self._turn: asyncio.Handle | None = None  # of `_take_turn`, while it is to come
+        self._lingering = False
+        self._alarm: asyncio.TimerHandle | None = None  # of `_expire`
+        self._alarm_at = math.inf  # at or before the first deadline
+        self._idle = asyncio.Event()
         self._idle.set()
         self._closed = False
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
-        self._task = asyncio.create_task(self._serve(), name="batcher")
 
     def admit(self, weight: int) -> None:
         """
@@ -131,14 +88,14 @@ class Batcher(Generic[Key]):
         """
         if self._closed:
             raise NotReady("the server is shutting down")
-        if self._queued and self._queued + weight > self._max_queue_rows:
-            seconds = self._queued / self._rate if self._rate > 0 else 1.0
+        queued = self._queues.work
+        if queued and queued + weight > self._max_queue_rows:
             raise Overloaded(
-                f"{self._queued} rows wait (a scored row counts once for each draw), and {weight} more would pass "
+                f"{queued} rows wait (a scored row counts once for each draw), and {weight} more would pass "
                 f"the limit of {self._max_queue_rows}",
-                retry_after_s=max(1, math.ceil(seconds)),
+                retry_after_s=max(1, math.ceil(queued / self._pace.rate)),
                 limit=self._max_queue_rows,
-                value=self._queued + weight,
+                value=queued + weight,
             )
 
     def submit(self, key: Key, inputs: Rows, deadline: float, weight: int = 1) -> asyncio.Future[Rows]:
@@ -151,127 +108,83 @@ class Batcher(Generic[Key]):
         """
         rows = len(next(iter(inputs.values())))
         self.admit(rows * weight)
-        now = self._loop.time()
-        call = _Call(key, inputs, weight=weight, now=now, deadline=deadline, answer=self._loop.create_future())
-        self._queues.setdefault(key, deque()).append(call)
-        self._queued += rows * weight
-        if self._queued >= self._max_batch_rows:
-            self._full.set()
-        self._idle.clear()
-        self._wake.set()
-        return call.answer
+        answer: asyncio.Future[Rows] = self._loop.create_future()
+        self._queues.push(Call(key, inputs, rows, weight, time.monotonic(), deadline, answer, SPENT.get()))
+        if deadline < self._alarm_at:
+            self._set_alarm(deadline)
+        if not self._batch:
+            self._call_turn()
+        return answer
 
     def waiting(self) -> dict[Key, Waiting]:
         """What waits now, by key."""
-        now = self._loop.time()
-        return {
-            key: Waiting(sum(call.rows - call.taken for call in queue), now - min(call.arrived for call in queue))
-            for key, queue in self._queues.items()
-        }
+        return self._queues.waiting(time.monotonic())
 
     async def close(self, timeout_s: float) -> None:
         """Refuse new calls, finish those that wait for at most *timeout_s*, fail the rest with NotReady."""
         self._closed = True
+        if self._lingering:
+            self._call_turn()
         try:
             async with asyncio.timeout(timeout_s):
                 await self._idle.wait()
         except TimeoutError:
             log.warning("shutdown: calls still wait after %.1f s; they are told so", timeout_s)
-        self._task.cancel()
-        await asyncio.wait([self._task])
+        for handle in (self._turn, self._alarm):
+            if handle is not None:
+                handle.cancel()
         self._fail_all(NotReady("the server shut down before the answer"))
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    async def _serve(self) -> None:
-        while True:
-            await self._wake.wait()
-            try:
-                if self._max_batch_delay_s:
-                    await self._linger()
-                if self._form():
-                    await self._run_batch(self._batch)
-                else:
-                    self._wake.clear()
-                    self._idle.set()
-            except Exception:
-                log.critical("the batcher failed, and goes on: this is a bug", exc_info=True)
-                self._fail_all(InferenceFailed("the batcher failed"))
+    def _call_turn(self) -> None:
+        """A call came or a batch is done: take a turn as soon as those who are on their way here have come, too."""
+        self._idle.clear()
+        if self._turn is None:
+            self._turn = self._loop.call_soon(self._take_turn)
+        elif self._lingering and (self._closed or self._queues.work >= self._max_batch_rows):
+            self._turn.cancel()
+            self._lingering = False
+            self._turn = self._loop.call_soon(self._take_turn)
 
-    async def _linger(self) -> None:
-        """Give others the time to join, until the batch is full or its oldest call has waited the delay."""
-        oldest = min((queue[0].since for queue in self._queues.values()), default=0.0)
-        left = oldest + self._max_batch_delay_s - self._loop.time()
-        if left > 0 and not self._closed:
-            self._full.clear()
-            if self._queued < self._max_batch_rows:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(left):
-                        await self._full.wait()
-
-    def _form(self) -> bool:
-        """Take the next batch off the queues; False when nothing alive waits."""
-        now = self._loop.time()
-        self._batch = []  # an idle server holds on to nobody's rows
-        while self._queues:
-            key = min(self._queues, key=lambda key: self._queues[key][0].since)
-            queue = self._queues[key]
-            chunks = self._batch = []
-            room = self._max_batch_rows
-            while queue:
-                call = queue[0]
-                left = call.rows - call.taken
-                if call.answer.done() or now >= call.deadline:
-                    call.expire()
-                    self._queued -= left * call.weight
-                    queue.popleft()
-                    continue
-                if chunks and left * call.weight > room:
-                    break
-                rows = min(left, max(1, room // call.weight))  # one row must run, however heavy
-                if call.taken == 0:
-                    self._observer.waited(key, now - call.arrived)
-                    call.spent.queue += now - call.arrived
-                chunks.append(_Chunk(call, call.taken, call.taken + rows))
-                call.taken += rows
-                call.since = now
-                room -= rows * call.weight
-                self._queued -= rows * call.weight
-                queue.popleft()
-                if call.taken < call.rows:
-                    queue.append(call)
-                if room <= 0 or call.taken < call.rows:
-                    break
-            if not queue:
-                del self._queues[key]
-            if chunks:
-                return True
-        return False
-
-    async def _run_batch(self, batch: list[_Chunk[Key]]) -> None:
-        key = batch[0].call.key
-        rows = sum(stop - start for _, start, stop in batch)
+    def _take_turn(self) -> None:
+        """Form the next batch, if any, and run it."""
+        self._turn = None
+        self._lingering = False
         try:
-            outputs, seconds = await self._loop.run_in_executor(self._thread, self._compute, key, batch, rows)
-        except Exception as error:
-            log.error("a batch of %d rows for %s failed", rows, key, exc_info=error)
-            told = error if isinstance(error, ServiceError) else InferenceFailed("the model could not be run")
-            _fail((chunk.call for chunk in batch), told)
-            return
-        self._observer.ran(key, rows, seconds)
-        rate = rows * batch[0].call.weight / max(seconds, 1e-6)
-        self._rate = rate if math.isnan(self._rate) else 0.9 * self._rate + 0.1 * rate
-        at = 0
-        for call, start, stop in batch:
-            part = {name: array[at : at + stop - start] for name, array in outputs.items()}
-            at += stop - start
-            call.parts.append(part)
-            call.spent.compute += seconds
-            if stop == call.rows and not call.answer.done():
-                call.answer.set_result(part if start == 0 else _join(call.parts))
+            if self._linger():
+                return
+            batch = self._batch = self._queues.form(time.monotonic())
+            if not batch:
+                self._idle.set()
+                return
+            key = batch[0].call.key
+            rows = 0
+            for call, start, stop in batch:
+                rows += stop - start
+                if start == 0 and call.spent is not None:
+                    call.spent.queue += call.since - call.arrived
+            work = rows * batch[0].call.weight
+            if self._pace.expected(key, work) > self._max_inline_s:
+                future = self._loop.run_in_executor(self._thread, self._compute, key, batch, rows)
+                future.add_done_callback(functools.partial(self._came_back, key, rows, work))
+            else:
+                self._settle(key, rows, work, functools.partial(self._compute, key, batch, rows))
+        except Exception:
+            self._went_wrong()
 
-    def _compute(self, key: Key, batch: list[_Chunk[Key]], rows: int) -> tuple[Rows, float]:
-        """In the engine's thread: gather the rows, run them; the outputs and the seconds of the run."""
-        inputs = _join([{name: a[start:stop] for name, a in call.inputs.items()} for call, start, stop in batch])
+    def _linger(self) -> bool:
+        """Give others the time to join, until the batch is full or its oldest call has waited the delay."""
+        if not self._max_batch_delay_s or self._closed or self._queues.work >= self._max_batch_rows:
+            return False
+        left = self._queues.oldest() + self._max_batch_delay_s - time.monotonic()
+        self._lingering = 0 < left < math.inf
+        if self._lingering:
+            self._turn = self._loop.call_later(left, self._take_turn)
+        return self._lingering
+
+    def _compute(self, key: Key, batch: list[Chunk[Key]], rows: int) -> tuple[Rows, float]:
+        """Gather the rows, run them; the outputs and the seconds of the run."""
+        inputs = _join([_slice(call.inputs, start, stop, call.rows) for call, start, stop in batch])
         begun = time.perf_counter()
         outputs = self._run(key, inputs)
         seconds = time.perf_counter() - begun
@@ -280,17 +193,108 @@ class Batcher(Generic[Key]):
                 raise RuntimeError(f"{name} has {len(array)} rows for a batch of {rows}. This is a bug.")
         return outputs, seconds
 
+    def _came_back(self, key: Key, rows: int, work: int, future: asyncio.Future[tuple[Rows, float]]) -> None:
+        """The thread is done with the batch."""
+        try:
+            self._settle(key, rows, work, future.result)
+        except asyncio.CancelledError:  # shutdown: `close` has told the callers
+            self._batch = []
+        except Exception:
+            self._went_wrong()
+
+    def _settle(self, key: Key, rows: int, work: int, result: Callable[[], tuple[Rows, float]]) -> None:
+        """Give the callers of the batch what *result* returns or raises; then it is the next one's turn."""
+        batch = self._batch
+        try:
+            outputs, seconds = result()
+        except Exception as error:
+            log.error("a batch of %d rows for %s failed", rows, key, exc_info=error)
+            told = error if isinstance(error, ServiceError) else InferenceFailed("the model could not be run")
+            for chunk in batch:
+                chunk.call.fail(told)
+        else:
+            self._observer.ran(key, rows, seconds)
+            self._pace.ran(key, work, seconds)
+            _scatter(batch, outputs, seconds)
+        self._batch = []  # an idle server holds on to nobody's rows
+        if self._queues:
+            self._call_turn()
+        else:
+            self._idle.set()
+
+    def _set_alarm(self, at: float) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm, self._alarm_at = self._loop.call_at(at, self._expire), at
+
+    def _expire(self) -> None:
+        """A deadline may have passed: tell whom it concerns, and wait for the next one."""
+        now, first = time.monotonic(), math.inf
+        self._alarm, self._alarm_at = None, math.inf
+        for call in (*self._queues, *(chunk.call for chunk in self._batch)):
+            if call.deadline <= now:
+                call.expire()
+            elif not call.answer.done():
+                first = min(first, call.deadline)
+        if first < math.inf:
+            self._set_alarm(first)
+
+    def _went_wrong(self) -> None:
+        log.critical("the batcher failed, and goes on: this is a bug", exc_info=True)
+        self._fail_all(InferenceFailed("the batcher failed"))
+        self._idle.set()
+
     def _fail_all(self, error: ServiceError) -> None:
-        for calls in ([chunk.call for chunk in self._batch], *self._queues.values()):
-            _fail(calls, error)
-        self._queues.clear()
-        self._queued = 0
+        for call in (*self._queues.clear(), *(chunk.call for chunk in self._batch)):
+            call.fail(error)
+        self._batch = []
 
 
-def _fail(calls: Iterable[_Call[Key]], error: ServiceError) -> None:
-    for call in calls:
+class Pace(Generic[Key]):
+    """How fast batches run, by key and by the power of two of their work (rows times weight)."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[tuple[Key, int], float] = {}
+        self._rate = math.nan
+
+    @property
+    def rate(self) -> float:
+        """Work a second, smoothed; infinity while none was done."""
+        return math.inf if math.isnan(self._rate) else self._rate
+
+    def expected(self, key: Key, work: int) -> float:
+        """Seconds that a batch of *work* will take; infinity where none like it was run before."""
+        return self._seconds.get((key, work.bit_length()), math.inf)
+
+    def ran(self, key: Key, work: int, seconds: float) -> None:
+        """A batch of *work* took *seconds*."""
+        size = key, work.bit_length()
+        before = self._seconds.get(size, seconds)
+        self._seconds[size] = before + _NEWEST * (seconds - before)
+        rate = work / max(seconds, 1e-6)
+        self._rate = rate if math.isnan(self._rate) else self._rate + _NEWEST * (rate - self._rate)
+
+
+def _scatter(batch: list[Chunk[Key]], outputs: Rows, seconds: float) -> None:
+    """Give each call its own rows of *outputs*, and its answer where those were the last."""
+    at = 0
+    for call, start, stop in batch:
+        end = at + stop - start
+        part = {name: array[at:end] for name, array in outputs.items()}
+        at = end
+        if call.spent is not None:
+            call.spent.compute += seconds
+        if start or stop < call.rows:
+            call.parts.append(part)
+            if stop < call.rows:
+                continue
+            part = dict(_join(call.parts))
         if not call.answer.done():
-            call.answer.set_exception(error)
+            call.answer.set_result(part)
+
+
+def _slice(inputs: Rows, start: int, stop: int, rows: int) -> Rows:
+    return inputs if stop - start == rows else {name: array[start:stop] for name, array in inputs.items()}
 
 
 def _join(parts: list[Rows]) -> Rows:

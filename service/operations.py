@@ -22,7 +22,8 @@ from service.codec.records import Records, flags
 from service.codec.rows import Array, RowSpec
 from service.errors import InvalidInput, NotReady, TooLarge
 from service.manifest import Operation
-from service.metrics import Metrics, Stopwatch
+from service.metrics import Metrics
+from service.spent import Spent
 from service.vae import VAE
 
 
@@ -82,7 +83,7 @@ class Request:
     rows: Rows
     fields: Fields
     deadline: float
-    watch: Stopwatch
+    spent: Spent
     metrics: Metrics
 
 
@@ -93,7 +94,7 @@ async def encode(r: Request) -> Answer:
     """Rows to posteriors."""
     x = read_rows(r.fields, r.rows.inputs, r.served.max_rows)
     options = read_options(messages.EncodeOptions, r.fields)
-    r.watch.lap("parse")
+    r.spent.parse = r.spent.lap()
     outputs, seed = await r.served.vae.encode(x, options.draws, options.seed, r.deadline)
     return ({**outputs, "seed": seed} if seed is not None else dict(outputs)), len(x)
 
@@ -102,7 +103,7 @@ async def decode(r: Request) -> Answer:
     """Latent vectors to rows."""
     z = read_rows(r.fields, r.rows.latents, r.served.max_rows)
     options = read_options(messages.DecodeOptions, r.fields)
-    r.watch.lap("parse")
+    r.spent.parse = r.spent.lap()
     return {"outputs": await r.served.vae.decode(z, options.draw, r.deadline)}, len(z)
 
 
@@ -110,7 +111,7 @@ async def sample(r: Request) -> Answer:
     """Rows from the prior."""
     options = read_options(messages.SampleRequest, r.fields)
     r.served.check_rows("count", options.count, f"count is {options.count}")
-    r.watch.lap("parse")
+    r.spent.parse = r.spent.lap()
     z, outputs, seed = await r.served.vae.sample(
         options.count, options.seed, options.temperature, options.truncation, r.deadline
     )
@@ -131,7 +132,7 @@ async def interpolate(r: Request) -> Answer:
     options = read_options(messages.InterpolateOptions, rest)
     points = (len(waypoints) - 1) * (options.steps - 1) + 1
     r.served.check_rows("steps", points, f"{len(waypoints)} waypoints with {options.steps} steps are {points} points")
-    r.watch.lap("parse")
+    r.spent.parse = r.spent.lap()
     walk = await r.served.vae.interpolate(
         waypoints, encoded=encoded, steps=options.steps, method=options.method, deadline=r.deadline
     )
@@ -147,7 +148,7 @@ async def reconstruct(r: Request) -> Answer:
     """Rows to what the model makes of them."""
     x = read_rows(r.fields, r.rows.inputs, r.served.max_rows)
     read_options(messages.ReconstructOptions, r.fields)
-    r.watch.lap("parse")
+    r.spent.parse = r.spent.lap()
     return {"outputs": await r.served.vae.reconstruct(x, r.deadline)}, len(x)
 
 
@@ -165,7 +166,7 @@ async def anomaly_score(r: Request) -> Answer:
     else:
         x = read_rows(r.fields, spec, served.max_rows)
         spec.check_support(x)
-    r.watch.lap("parse")
+    r.spent.parse = r.spent.lap()
     scored = await served.vae.anomaly_score(x, plan, r.deadline)
     r.metrics.scored(served.manifest.version, scored.p_values, scored.is_anomaly)
     rows = len(x) + len(invalid)

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 from service import latent
 from service.anomaly import Anomaly, Plan, Scored
-from service.batcher import Batcher, Observer, Rows, Waiting
+from service.batcher import Batcher, Observer
 from service.bundle import Bundle
 from service.engine import Engine
 from service.errors import BundleError, NonFinite, Unsupported
 from service.finite import all_finite
 from service.manifest import Operation
+from service.queues import Rows, Waiting
 
 Array = NDArray[np.generic]
 Floats = NDArray[np.float64]
@@ -64,6 +65,7 @@ class VAE:
         max_batch_rows: int,
         max_queue_rows: int,
         max_batch_delay_s: float = 0.0,
+        max_inline_s: float = 0.0,
     ) -> None:
         manifest = bundle.manifest
         if more := set(manifest.graphs) - GRAPHS_SERVED:
@@ -73,7 +75,7 @@ class VAE:
             )
         self.bundle = bundle
         self._engine = engine
-        self._batcher = Batcher(self._run, observer, max_batch_rows, max_queue_rows, max_batch_delay_s)
+        self._batcher = Batcher(self._run, observer, max_batch_rows, max_queue_rows, max_batch_delay_s, max_inline_s)
         self.anomaly = Anomaly(bundle)
         self._latent_dim = manifest.latent.dim
 

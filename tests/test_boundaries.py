@@ -22,14 +22,14 @@ LAYERS = (
     ("http.exchange", "operations"),
     ("http.refusals", "statistics", "vae"),
     ("anomaly",),
-    ("metrics",),
-    ("batcher",),
+    ("batcher", "metrics"),
+    ("queues",),
     ("engine",),
     ("provider", "bundle"),
     ("onnx_file", "messages", "codec.json", "codec.npy", "codec.tensors", "http.media"),
     ("codec.fields", "codec.records"),
     ("codec.datatypes", "codec.lists"),
-    ("codec.compression", "codec.rows", "http.headers"),
+    ("codec.compression", "codec.rows", "http.headers", "http.vigil"),
     ("manifest",),
     ("calibration", "codec", "errors", "finite", "http", "latent", "oip", "scores", "settings", "spent"),
 )
@@ -180,7 +180,8 @@ def test_the_arrows_of_the_request_path_are_those_that_are_documented() -> None:
         assert not wire & of("service", imports(module)), "a wire format knows of no other"
     assert of("service", imports("service.messages")) == {"latent", "manifest"}
     assert not wire & of("service", imports("service.operations"))
-    assert of("service", imports("service.batcher")) == {"errors", "spent"}
+    assert of("service", imports("service.batcher")) == {"errors", "queues", "spent"}
+    assert of("service", imports("service.queues")) == {"errors", "spent"}
     assert of("service", imports("service.bundle")) == {"errors", "manifest", "onnx_file"}
     assert of("service", imports("service.engine")) == {"bundle", "errors", "provider"}
     assert {"batcher", "engine"} <= of("service", imports("service.vae"))

@@ -7,6 +7,7 @@ checks the options. Here, and in what this calls, input becomes trustworthy; now
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
@@ -46,7 +47,7 @@ def add_query(fields: Fields, query: bytes) -> None:
 def read_options(model: type[Options], fields: Fields) -> Options:
     """The *fields* that are left when the rows are taken out. Raises InvalidInput naming the first that is wrong."""
     try:
-        return model.model_validate(fields)
+        return model.model_validate(fields) if fields else _defaults(model)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(str(part) for part in first["loc"])
@@ -59,6 +60,12 @@ def read_options(model: type[Options], fields: Fields) -> Options:
         limit = next((context[key] for key in ("ge", "gt", "le", "lt", "expected") if key in context), None)
         message = f"{field}: {first['msg']}; given: {told}"
         raise InvalidInput(message, field=field, limit=limit, value=value) from None
+
+
+@cache
+def _defaults(model: type[BaseModel]) -> Any:
+    """The options of a request that gives none; they are frozen."""
+    return model()
 
 
 def read_rows(fields: Fields, spec: RowSpec, most: int, least: int = 1) -> Array:

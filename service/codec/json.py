@@ -9,7 +9,6 @@ it cannot vouch for stays orjson's lists, which decide and explain (lists.py).
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -73,10 +72,11 @@ def _read_fast(body: bytes, specs: dict[str, RowSpec]) -> Fields | None:
             value = root[name]
             if isinstance(value, simdjson.Array) and name in specs:
                 shape = specs[name].shape
-                if not _fits(value, (len(value), *shape)):
+                rows = len(value)
+                if not _fits(value, (rows, *shape)):
                     return None
-                fields[name] = np.frombuffer(value.as_buffer(of_type="d"), np.float64).reshape(len(value), *shape)
-                brackets += 1 + sum(math.prod((len(value), *shape[:depth])) for depth in range(len(shape)))
+                fields[name] = np.frombuffer(value.as_buffer(of_type="d"), np.float64).reshape(rows, *shape)
+                brackets += 1 + rows * specs[name].lists
             elif isinstance(value, (simdjson.Array, simdjson.Object)):
                 return None
             else:

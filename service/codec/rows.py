@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Self
+from functools import cached_property
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import InvalidInput, TooLarge
-from service.finite import all_finite
+from service.finite import SMALL, all_finite
 from service.manifest import Manifest
 
 Array = NDArray[np.generic]
@@ -68,6 +69,11 @@ class RowSpec:
         """Latent vectors: z."""
         return cls("latents", (manifest.latent.dim,), np.dtype(np.float32), bound=MAX_LATENT)
 
+    @cached_property
+    def lists(self) -> int:
+        """How many lists a row is in JSON: itself, and those in it."""
+        return sum(math.prod(self.shape[:depth]) for depth in range(len(self.shape)))
+
     def check_count(self, rows: int, least: int, most: int) -> None:
         """Raise for fewer rows than *least* (InvalidInput) or more than *most* (TooLarge)."""
         if rows > most:
@@ -94,6 +100,10 @@ class RowSpec:
         Floating-point numbers are rounded to the dtype, integers must be exact in it. Raises InvalidInput naming the
         first row that holds a NaN, an infinity or a number beyond dtype or *bound*.
         """
+        if values.size <= SMALL and values.dtype.kind == "f":
+            flat: NDArray[Any] = values.ravel(order="K")
+            if np.vdot(flat, flat) < self._limit * self._limit:  # then no element is beyond the limit, or NaN
+                return values.astype(self.dtype, order="C", copy=False)
         if values.dtype == self.dtype and values.flags.c_contiguous:
             rows = values
         else:
@@ -107,7 +117,7 @@ class RowSpec:
         if not good.all():
             row, *where = (int(i) for i in np.argwhere(~good)[0])
             value = values[(row, *where)].item()
-            limit = min(self.bound, float(np.finfo(self.dtype.name).max))
+            limit = self._limit
             what = f"is beyond +-{limit:.4g}" if np.isfinite(value) else "is not finite"
             raise InvalidInput(
                 f"{self.field}: row {row}, position {where} holds {value}, which {what}",
@@ -117,6 +127,11 @@ class RowSpec:
                 value=str(value),
             )
         return rows
+
+    @cached_property
+    def _limit(self) -> float:
+        """What no value may pass: *bound*, or the largest number of the dtype."""
+        return min(self.bound, float(np.finfo(self.dtype.name).max))
 
     def _check_exact(self, values: Array) -> None:
         """Raise InvalidInput for the first integer that the dtype would round."""

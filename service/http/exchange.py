@@ -12,25 +12,20 @@ import itertools
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
-from types import TracebackType
-from typing import Any, Protocol, Self
+from collections.abc import Awaitable, Callable
+from typing import Protocol
 
-from service.errors import ClientGone, NonFinite, Overloaded, ServiceError, SlowBody
+from service.errors import ClientGone, NonFinite, Overloaded, ServiceError
 from service.http.headers import Headers, Scope, body_too_large
 from service.http.refusals import internal_error, refuse
+from service.http.vigil import Receive, Send, Vigil
 from service.metrics import Metrics
 from service.settings import Settings
 from service.spent import Spent
 
 log = logging.getLogger("service.http.exchange")
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 HeaderList = list[tuple[bytes, bytes]]
-
-WATCH_AFTER_S = 0.05  # only requests that wait this long are watched for their client's leaving: a watcher is a task
 
 
 Reply = tuple[bytes, HeaderList, Spent]
@@ -66,6 +61,7 @@ class Exchange:
         self._request_timeout_s = settings.request_timeout_s
         self._metrics = metrics
         self._prefix, self._count = secrets.token_hex(6).encode(), itertools.count(1)
+        self._vigil = Vigil()
         self.draining = False
         self.in_flight = 0
 
@@ -76,16 +72,16 @@ class Exchange:
         headers = Headers(scope)
         request_id = headers.request_id or self.new_id()
         self.in_flight += 1
-        self._metrics.progress(route, 1)
+        self._metrics.began(route)
         status, body, spent = 500, None, None
         try:
             try:
                 deadline = asyncio.get_running_loop().time() + headers.timeout_s(self._request_timeout_s)
                 handle = endpoint.admit(headers)
                 headers.check(self._max_body_bytes)
-                with _Vigil(receive, deadline) as vigil:
+                with self._vigil.over(receive, deadline) as watched:
                     body = await read_body(receive, self._max_body_bytes)
-                    vigil.body_is_here()
+                    watched.body_is_here()
                     reply, reply_headers, spent = await handle(body, deadline)
                 status = 200
             except ServiceError as error:
@@ -101,8 +97,7 @@ class Exchange:
         finally:
             seconds = time.perf_counter() - start
             self.in_flight -= 1
-            self._metrics.progress(route, -1)
-            self._metrics.answered(route, "POST", status, seconds)
+            self._metrics.ended(route, "POST", status, seconds, spent)
             endpoint.answered(seconds, spent)
 
     def new_id(self) -> bytes:
@@ -120,54 +115,6 @@ class Exchange:
         if isinstance(error, Overloaded):
             headers.append((b"retry-after", b"%d" % error.retry_after_s))
         return status, headers, body
-
-
-class _Vigil:
-    """
-    Ends a request that its client has given up.
-
-    SlowBody when the body is not there at *deadline* (the loop's time); ClientGone when the client hangs up while it
-    waits for the answer (uvicorn tells only those who ask `receive`).
-    """
-
-    def __init__(self, receive: Receive, deadline: float) -> None:
-        self._receive = receive
-        self._deadline = deadline
-        self._loop = asyncio.get_running_loop()
-        self._request = asyncio.current_task()
-        self._watcher: asyncio.Task[None] | None = None
-        self._verdict: ServiceError | None = None
-
-    def __enter__(self) -> Self:
-        slow = SlowBody("the body did not arrive within the request's time")
-        self._timer = self._loop.call_at(self._deadline, self._end, slow)
-        return self
-
-    def body_is_here(self) -> None:
-        """From now on only the client's presence matters; the batcher keeps the deadline."""
-        self._timer.cancel()
-        self._timer = self._loop.call_later(WATCH_AFTER_S, self._start_watching)
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self._timer.cancel()
-        if self._watcher is not None:
-            self._watcher.cancel()
-        if self._verdict is not None and self._request is not None:
-            self._request.uncancel()
-            raise self._verdict from None
-
-    def _start_watching(self) -> None:
-        self._watcher = self._loop.create_task(self._watch())
-
-    async def _watch(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-        self._end(ClientGone("the client closed the connection"))
-
-    def _end(self, verdict: ServiceError) -> None:
-        self._verdict = verdict
-        if self._request is not None:
-            self._request.cancel()
 
 
 async def read_body(receive: Receive, max_body_bytes: int) -> bytes:

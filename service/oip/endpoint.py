@@ -22,7 +22,6 @@ from service.errors import InvalidInput, NotReady, UnknownModel, UnsupportedMedi
 from service.http.exchange import Endpoint, Handler, HeaderList, Reply
 from service.http.headers import Headers
 from service.manifest import Operation
-from service.metrics import Stopwatch
 from service.oip.catalog import RENAMED, Catalog, Model
 from service.operations import TASKS, Request, Service, serving
 from service.spent import SPENT, Spent
@@ -124,7 +123,7 @@ class InferEndpoint:
         self, catalog: Catalog, model: Model, headers: Headers, coding: str, body: bytes, deadline: float
     ) -> Reply:
         metrics = self._oip.service.metrics
-        watch, spent = Stopwatch(metrics, self._op), Spent()
+        spent = Spent(self._op)
         SPENT.set(spent)
         if coding in WBITS:
             body = await asyncio.to_thread(decompress, body, coding, self._oip.max_body_bytes)
@@ -135,16 +134,14 @@ class InferEndpoint:
             fields["count"] = _count(asked.tensors["count"])
         options = TASKS[self._op].options.model_fields
         fields |= {name: value for name, value in asked.parameters.items() if name in options and name not in fields}
-        request = Request(catalog.served, catalog.rows, fields, _sooner(deadline, asked), watch, metrics)
+        request = Request(catalog.served, catalog.rows, fields, _sooner(deadline, asked), spent, metrics)
         reply, rows = await TASKS[self._op].run(request)
-        watch.lap(None)
+        spent.lap()
         told = {name: reply.pop(name) for name in model.told if name in reply}
         told["bundle_id"] = catalog.served.model["bundle_id"]
         answer, length = write(self._op, catalog.version, asked, told, _tensors(model, asked, reply))
         answer, reply_headers = await _encoded(answer, length, headers)
-        watch.lap("serialize")
-        metrics.answered_rows(self._op, rows)
-        spent.rows, spent.parse, spent.serialize = rows, watch.seconds["parse"], watch.seconds["serialize"]
+        spent.rows, spent.serialize = rows, spent.lap()
         return answer, reply_headers, spent
 
 

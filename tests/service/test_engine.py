@@ -219,8 +219,6 @@ class Silent:
     def __init__(self) -> None:
         self.batches: list[int] = []
 
-    def waited(self, key: Work, seconds: float) -> None: ...
-
     def ran(self, key: Work, rows: int, seconds: float) -> None:
         self.batches.append(rows)
 

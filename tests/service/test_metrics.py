@@ -6,9 +6,9 @@ from typing import get_args
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.batcher import Waiting
 from service.manifest import Operation
 from service.metrics import Metrics
+from service.queues import Waiting
 from tests.server import Server
 
 OPERATIONS = set(get_args(Operation))

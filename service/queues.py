@@ -1,0 +1,167 @@
+"""
+What waits for the engine: calls, in a queue for each key, and how a batch is taken off them.
+
+The key of the call that has waited longest decides who can join a batch; calls join first in, first out. A call over
+the limit of a batch is cut into chunks, and goes to the end of its queue between two of them. A row has a weight (a
+score with K draws weighs K), and limits count rows times weight. Knows futures and times; nothing of what runs a batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Hashable, Iterator, Mapping
+from typing import Generic, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import DeadlineExceeded, ServiceError
+from service.spent import Spent
+
+Rows = Mapping[str, NDArray[np.generic]]
+Key = TypeVar("Key", bound=Hashable)
+
+
+class Waiting(NamedTuple):
+    """What waits under one key: its rows, and the seconds that the oldest call has waited."""
+
+    rows: int
+    oldest_s: float
+
+
+class Call(Generic[Key]):
+    """
+    One caller's rows, and the future that its answer goes to. *arrived*, *deadline*: in the event loop's time.
+
+    *taken*: rows that have left the queue. *parts*: the outputs of the chunks that came back.
+    """
+
+    __slots__ = ("answer", "arrived", "deadline", "inputs", "key", "parts", "rows", "since", "spent", "taken", "weight")
+
+    def __init__(
+        self,
+        key: Key,
+        inputs: Rows,
+        rows: int,
+        weight: int,
+        arrived: float,
+        deadline: float,
+        answer: asyncio.Future[Rows],
+        spent: Spent | None,
+    ) -> None:
+        self.key = key
+        self.inputs = inputs
+        self.rows = rows
+        self.weight = weight
+        self.arrived = self.since = arrived  # *since*: in the queue without having been served
+        self.deadline = deadline
+        self.answer = answer
+        self.spent = spent
+        self.taken = 0
+        self.parts: list[Rows] = []
+
+    def fail(self, error: ServiceError) -> None:
+        """Settle the answer with *error*, where it is not settled yet."""
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
+    def expire(self) -> None:
+        """The deadline has passed."""
+        waited = self.deadline - self.arrived
+        self.fail(DeadlineExceeded(f"no answer within {waited:.3f} s", limit=waited))
+
+
+class Chunk(NamedTuple, Generic[Key]):
+    """Rows *start* to *stop* of one call, in a batch. *first*: none of its rows were in a batch before."""
+
+    call: Call[Key]
+    start: int
+    stop: int
+
+
+class Queues(Generic[Key]):
+    """The calls that wait; *work* is what they amount to, rows times weight."""
+
+    def __init__(self, max_batch_rows: int) -> None:
+        self._max_batch_rows = max_batch_rows
+        self._queues: dict[Key, deque[Call[Key]]] = {}
+        self.work = 0
+
+    def __bool__(self) -> bool:
+        """Whether any call waits, be it alive or not."""
+        return bool(self._queues)
+
+    def __iter__(self) -> Iterator[Call[Key]]:
+        """Every call that waits."""
+        for queue in self._queues.values():
+            yield from queue
+
+    def push(self, call: Call[Key]) -> None:
+        """To the end of its queue."""
+        queue = self._queues.get(call.key)
+        if queue is None:
+            queue = self._queues[call.key] = deque()
+        queue.append(call)
+        self.work += call.rows * call.weight
+
+    def oldest(self) -> float:
+        """When the call that has waited longest was queued, or served last; infinity where none waits."""
+        return min((queue[0].since for queue in self._queues.values()), default=float("inf"))
+
+    def waiting(self, now: float) -> dict[Key, Waiting]:
+        """What waits, by key."""
+        return {
+            key: Waiting(sum(call.rows - call.taken for call in queue), now - min(call.arrived for call in queue))
+            for key, queue in self._queues.items()
+        }
+
+    def form(self, now: float) -> list[Chunk[Key]]:
+        """Take the next batch off the queues, all of one key; empty when nobody alive waits."""
+        while self._queues:
+            if len(self._queues) == 1:
+                key = next(iter(self._queues))
+            else:
+                key = min(self._queues, key=lambda key: self._queues[key][0].since)
+            queue = self._queues[key]
+            batch = self._take(queue, now)
+            if not queue:
+                del self._queues[key]
+            if batch:
+                return batch
+        return []
+
+    def clear(self) -> list[Call[Key]]:
+        """Take every call off the queues."""
+        calls = list(self)
+        self._queues.clear()
+        self.work = 0
+        return calls
+
+    def _take(self, queue: deque[Call[Key]], now: float) -> list[Chunk[Key]]:
+        """A batch from the head of *queue*; those whose caller is gone or whose deadline has passed are dropped."""
+        batch: list[Chunk[Key]] = []
+        room = self._max_batch_rows
+        while queue:
+            call = queue[0]
+            left = call.rows - call.taken
+            weight = call.weight
+            if call.answer.done() or now >= call.deadline:
+                call.expire()
+                self.work -= left * weight
+                queue.popleft()
+                continue
+            if batch and left * weight > room:
+                break
+            rows = min(left, max(1, room // weight))  # one row must run, however heavy
+            batch.append(Chunk(call, call.taken, call.taken + rows))
+            call.taken += rows
+            call.since = now
+            room -= rows * weight
+            self.work -= rows * weight
+            queue.popleft()
+            if rows < left:
+                queue.append(call)
+            if room <= 0 or rows < left:
+                break
+        return batch
