@@ -62,7 +62,7 @@ class Watched:
         self._receive = receive
         self._deadline = deadline
         self._has_body = self._seen = False
-        self._verdict: ServiceError | None = None
+        self._verdict: Callable[[], ServiceError] | None = None  # not the error: its traceback would hold it for ever
         self._watcher: asyncio.Task[None] | None = None
 
     def __enter__(self) -> Self:
@@ -81,13 +81,13 @@ class Watched:
             self._watcher.cancel()
         if self._verdict is not None and self._task is not None:
             self._task.uncancel()
-            raise self._verdict from None
+            raise self._verdict() from None
 
     def look(self, now: float) -> None:
         """What a sweep does: end a body that is late; from the second look on, listen for the client's departure."""
         if not self._has_body:
             if now >= self._deadline:
-                self._end(SlowBody("the body did not arrive within the request's time"))
+                self._end(_slow)
         elif not self._seen:
             self._seen = True
         elif self._watcher is None:
@@ -96,9 +96,17 @@ class Watched:
     async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        self._end(ClientGone("the client closed the connection"))
+        self._end(_gone)
 
-    def _end(self, verdict: ServiceError) -> None:
+    def _end(self, verdict: Callable[[], ServiceError]) -> None:
         if self._verdict is None and self._task is not None:
             self._verdict = verdict
             self._task.cancel()
+
+
+def _slow() -> ServiceError:
+    return SlowBody("the body did not arrive within the request's time")
+
+
+def _gone() -> ServiceError:
+    return ClientGone("the client closed the connection")
