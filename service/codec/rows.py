@@ -100,9 +100,9 @@ class RowSpec:
         Floating-point numbers are rounded to the dtype, integers must be exact in it. Raises InvalidInput naming the
         first row that holds a NaN, an infinity or a number beyond dtype or *bound*.
         """
-        if values.size <= SMALL and values.dtype.kind == "f":
+        if values.size <= SMALL and values.dtype.char in "fd":
             flat: NDArray[Any] = values.ravel(order="K")
-            if np.vdot(flat, flat) < self._limit * self._limit:  # then no element is beyond the limit, or NaN
+            if float(np.vdot(flat, flat)) < self._limit * self._limit:  # then no element is beyond the limit, or NaN
                 return values.astype(self.dtype, order="C", copy=False)
         if values.dtype == self.dtype and values.flags.c_contiguous:
             rows = values
