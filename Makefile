@@ -5,7 +5,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint const
 EXTRA ?= cpu
 BUILDER ?= docker build
 
-.PHONY: serve test lint fix example-bundle bench-bundle bench-digits gpu-wheel-check image image-check clean
+.PHONY: serve test lint fix openapi example-bundle bench-bundle bench-digits gpu-wheel-check image image-check clean
 
 serve: .venv/.serve  ## serve the shipped example, or VAE_BUNDLE, on port 8000, on the CPU, without torch
 	$(BIN)/vae-serve
@@ -22,6 +22,9 @@ fix: .venv/.dev  ## format, and mend what ruff can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+openapi: .venv/.dev  ## record the examples of the OpenAPI document from the service, and write docs/openapi.json again
+	$(BIN)/python -m tests.openapi
+
 example-bundle: .venv/.dev  ## train the shipped example again: scikit-learn's digits, Gaussian
 	rm -rf build/example
 	$(BIN)/vae-train fit --data sklearn:digits --likelihood gaussian --output build/example/digits \
@@ -29,6 +32,7 @@ example-bundle: .venv/.dev  ## train the shipped example again: scikit-learn's d
 		--checkpoint build/example/checkpoint.npz --log build/example/fit.jsonl
 	rm -rf deploy/models/digits/1
 	mv build/example/digits/1 deploy/models/digits/1
+	$(MAKE) openapi
 
 bench-bundle: .venv/.dev  ## the bundle of the server benchmarks: MLP 784-400-400-32, untrained
 	$(BIN)/python -m training.bench_bundle --output build/bench

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
-from service import messages
+from service import messages, replies
 from service.codec import json, npy
 from service.codec.fields import Fields, add_query
 from service.codec.records import flat
@@ -41,12 +41,12 @@ class Route:
 
 
 ROUTES = (
-    Route("encode", messages.EncodeRequest, messages.EncodeReply),
-    Route("decode", messages.DecodeRequest, messages.DecodeReply),
-    Route("sample", messages.SampleRequest, messages.SampleReply),
-    Route("interpolate", messages.InterpolateRequest, messages.InterpolateReply),
-    Route("reconstruct", messages.ReconstructRequest, messages.ReconstructReply),
-    Route("anomaly-score", messages.AnomalyScoreRequest, messages.AnomalyScoreReply),
+    Route("encode", messages.EncodeRequest, replies.EncodeReply),
+    Route("decode", messages.DecodeRequest, replies.DecodeReply),
+    Route("sample", messages.SampleRequest, replies.SampleReply),
+    Route("interpolate", messages.InterpolateRequest, replies.InterpolateReply),
+    Route("reconstruct", messages.ReconstructRequest, replies.ReconstructReply),
+    Route("anomaly-score", messages.AnomalyScoreRequest, replies.AnomalyScoreReply),
 )
 
 
@@ -68,6 +68,16 @@ _JSON_FIRST = (media.JSON, media.NPZ, media.NPY)
 _ARRAYS_FIRST = (media.NPZ, media.NPY, media.JSON)
 
 
+def reads(op: Operation) -> tuple[str, ...]:
+    """The media types that a body may have."""
+    return (media.JSON,) if ROW_FIELDS[op] is None else (media.JSON, media.NPY)
+
+
+def writes(read: str) -> tuple[str, ...]:
+    """The media types that a reply to a body of the type *read* may have, the default first."""
+    return _JSON_FIRST if read == media.JSON else _ARRAYS_FIRST
+
+
 class V1:
     """Answers one of the ROUTES."""
 
@@ -76,13 +86,13 @@ class V1:
         self._statistics = statistics
         self._task = TASKS[op]
         self._service = service
-        self._reads = (media.JSON,) if ROW_FIELDS[op] is None else (media.JSON, media.NPY)
+        self._reads = reads(op)
 
     def admit(self, headers: Headers) -> Handler:
         """Raise NotReady, Unsupported, Overloaded, NotAcceptable or UnsupportedMedia."""
         served = serving(self._service, self._task.op)
         read = media.of_body(headers.get(b"content-type"), self._reads)
-        write = media.of_reply(headers.get(b"accept"), _JSON_FIRST if read == media.JSON else _ARRAYS_FIRST)
+        write = media.of_reply(headers.get(b"accept"), writes(read))
         encoding = headers.get(b"content-encoding")
         if encoding not in (b"", b"identity"):
             given = encoding.decode("latin-1")

@@ -4,6 +4,7 @@ What can go wrong, and what the client is told.
 ServiceError                  a request that cannot be answered; each class owns its HTTP status
 ├── MalformedBody      400    the body is not what its Content-Type says (not JSON, not an object)
 ├── UnknownModel       404    under /v2: no model, or no version, of that name
+├── NoReport           404    the bundle has no report page
 ├── NotAcceptable      406    no type that the client accepts is written here
 ├── LengthRequired     411    a POST that announces no body
 ├── TooLarge           413    body or rows over the limit; told before the body is read whole
@@ -60,6 +61,14 @@ class UnknownModel(ServiceError):
     status = 404
     type = "unknown-model"
     title = "No such model"
+
+
+class NoReport(ServiceError):
+    """The bundle has no report page."""
+
+    status = 404
+    type = "no-report"
+    title = "No report"
 
 
 class NotAcceptable(ServiceError):
@@ -127,7 +136,11 @@ class SlowBody(ServiceError):
 
 
 class Overloaded(ServiceError):
-    """The queue is full. *retry_after_s* is a whole number of seconds, at least 1."""
+    """
+    The queue is full.
+
+    *retry_after_s* is a whole number of seconds, at least 1.
+    """
 
     status = 429
     type = "overloaded"

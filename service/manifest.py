@@ -34,32 +34,50 @@ NEEDS: dict[str, tuple[GraphName, ...]] = {
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", protected_namespaces=(), json_schema_serialization_defaults_required=True
+    )
 
 
 class Column(_Part):
     """One column of a table, as the client sends it."""
 
-    name: str = Field(min_length=1)
-    kind: Literal["numeric", "categorical", "ordinal", "binary", "count"] = "numeric"
-    unit: str | None = None
-    center: float | None = Field(None, description="subtracted inside the graph, in the column's unit")
-    scale: float | None = Field(None, gt=0, description="divided by inside the graph, in the column's unit")
-    vocabulary: tuple[str, ...] | None = Field(None, description="category -> index is the position here")
-    unknown: Literal["other", "reject"] = "reject"
-    missing: bool = False
+    name: str = Field(min_length=1, description="as in the data", examples=["pressure"])
+    kind: Literal["numeric", "categorical", "ordinal", "binary", "count"] = Field(
+        "numeric", description="what its values are", examples=["numeric"]
+    )
+    unit: str | None = Field(None, description="the unit of its values", examples=["bar"])
+    center: float | None = Field(None, description="subtracted inside the graph, in the column's unit", examples=[3.0])
+    scale: float | None = Field(
+        None, gt=0, description="divided by inside the graph, in the column's unit", examples=[1.5]
+    )
+    vocabulary: tuple[str, ...] | None = Field(
+        None, description="category -> index is the position here", examples=[["low", "high"]]
+    )
+    unknown: Literal["other", "reject"] = Field(
+        "reject", description="a category that is not in the vocabulary is another one, or refused", examples=["reject"]
+    )
+    missing: bool = Field(False, description="whether its value may be missing", examples=[False])
 
 
 class Inputs(_Part):
     """What one row is: its shape, and the dtype in which the graphs take it."""
 
-    kind: Literal["array", "image", "table"]
-    shape: tuple[Annotated[int, Field(gt=0)], ...] = Field(min_length=1)
-    dtype: Literal["float32", "float64"]
-    layout: Literal["HW", "HWC", "CHW"] | None = None
-    range: tuple[float, float] | None = Field(None, description="lowest and highest value of a pixel")
-    columns: tuple[Column, ...] | None = None
-    clamp: float = Field(gt=0, description="standardised inputs are clamped to +- this inside the graphs")
+    kind: Literal["array", "image", "table"] = Field(description="an array of numbers, an image, or a row of a table")
+    shape: tuple[Annotated[int, Field(gt=0)], ...] = Field(
+        min_length=1, description="shape of one row: [C] columns, or the axes of an image in the order of layout"
+    )
+    dtype: Literal["float32", "float64"] = Field(description="numbers are rounded to this")
+    layout: Literal["HW", "HWC", "CHW"] | None = Field(
+        None, description="the axes of an image: height, width, channels; null for all else"
+    )
+    range: tuple[float, float] | None = Field(
+        None, description="lowest and highest value of a pixel in the training data; null where there are none"
+    )
+    columns: tuple[Column, ...] | None = Field(None, description="of a table, in order: shape [C]; null for all else")
+    clamp: float = Field(
+        gt=0, description="standardised inputs are clamped to +- this inside the graphs, in standard deviations"
+    )
 
     @property
     def features(self) -> int:
@@ -95,9 +113,9 @@ class Inputs(_Part):
 class Latent(_Part):
     """The latent space. "graph" means that prior.onnx, or posterior.onnx, draws from it."""
 
-    dim: int = Field(gt=0)
-    prior: Literal["standard-normal", "graph"] = "standard-normal"
-    posterior: Literal["diagonal-gaussian", "graph"] = "diagonal-gaussian"
+    dim: int = Field(gt=0, description="L, the number of latents")
+    prior: Literal["standard-normal", "graph"] = Field("standard-normal", description="p(z)")
+    posterior: Literal["diagonal-gaussian", "graph"] = Field("diagonal-gaussian", description="q(z given x)")
 
 
 class Likelihood(_Part):
@@ -113,58 +131,72 @@ class Likelihood(_Part):
         "ordinal",
         "poisson",
         "negative-binomial",
-    ]
-    columns: tuple[str, ...] | None = Field(None, description="null: all")
-    support: Literal["real", "binary", "interval", "count", "index"]
-    low: float | None = None
-    high: float | None = None
-    parameters: dict[str, JsonValue] = Field(default_factory=dict)
+    ] = Field(description="the family of distributions")
+    columns: tuple[str, ...] | None = Field(
+        None, description="the columns that it is of; null: every feature", examples=[["speed", "pressure"]]
+    )
+    support: Literal["real", "binary", "interval", "count", "index"] = Field(
+        description="the values that it has a density for; anomaly-score refuses others"
+    )
+    low: float | None = Field(
+        None, description="least value of the support, in original units; null: unbounded", examples=[0.0]
+    )
+    high: float | None = Field(
+        None, description="greatest value of the support, in original units; null: unbounded", examples=[1.0]
+    )
+    parameters: dict[str, JsonValue] = Field(
+        default_factory=dict, description="what was chosen and what came of it, by the family's own names"
+    )
 
 
 class Tensor(_Part):
     """One tensor of a graph; a string in *shape* names a free axis."""
 
-    name: str
-    dtype: Literal["float32", "float64", "int64", "bool"]
-    shape: tuple[int | str, ...]
+    name: str = Field(description="its name in the graph")
+    dtype: Literal["float32", "float64", "int64", "bool"] = Field(description="the type of its elements")
+    shape: tuple[int | str, ...] = Field(description="its shape; a free axis has a name instead of a size")
 
 
 class Graph(_Part):
     """One ONNX file and its tensors."""
 
-    file: str
-    inputs: tuple[Tensor, ...] = Field(min_length=1)
-    outputs: tuple[Tensor, ...] = Field(min_length=1)
+    file: str = Field(description="in the bundle")
+    inputs: tuple[Tensor, ...] = Field(min_length=1, description="what it takes")
+    outputs: tuple[Tensor, ...] = Field(min_length=1, description="what it gives")
 
 
 class Capabilities(_Part):
     """What may be asked of this bundle; anything else is refused by name."""
 
-    operations: tuple[Operation, ...] = Field(min_length=1)
-    score_kinds: tuple[ScoreKind, ...] = ()
-    kl: Literal["analytic", "monte-carlo"] = "analytic"
-    conditions: tuple[str, ...] = ()
-    draw: bool = False
-    missing: bool = False
+    operations: tuple[Operation, ...] = Field(
+        min_length=1, description="the operations under /v1, and models under /v2"
+    )
+    score_kinds: tuple[ScoreKind, ...] = Field((), description="kinds of anomaly-score")
+    kl: Literal["analytic", "monte-carlo"] = Field("analytic", description="how KL(q(z given x) || p(z)) is computed")
+    conditions: tuple[str, ...] = Field((), description="names of what the model is conditioned on")
+    draw: bool = Field(False, description="whether decode can draw from p(x given z)")
+    missing: bool = Field(False, description="whether values may be missing")
 
 
 class Threshold(_Part):
     """A row is anomalous at *alpha* when its score is greater than *threshold*, in nats."""
 
-    alpha: Alpha
-    threshold: float
-    false_alarm_rate: tuple[float, float] = Field(description="central 90 % interval of the real rate")
+    alpha: Alpha = Field(description="the false-alarm rate aimed at, as a share of normal rows")
+    threshold: float = Field(description="what a score must exceed, in nats")
+    false_alarm_rate: tuple[float, float] = Field(
+        description="lower and upper end of the central 90 % interval of the real rate"
+    )
 
 
 class Calibrated(_Part):
     """One set of calibration scores in calibration.npz, and the usual thresholds read off it."""
 
-    kind: ScoreKind
+    kind: ScoreKind = Field(description="the score")
     samples: int = Field(gt=0, description="K, the number of latent draws")
-    group: str = "all"
-    mask_bin: int = Field(0, ge=0)
-    rows: int = Field(gt=0)
-    thresholds: tuple[Threshold, ...] = ()
+    group: str = Field("all", description="the rows that it is of")
+    mask_bin: int = Field(0, ge=0, description="of rows with this share of missing values, by index; 0: none missing")
+    rows: int = Field(gt=0, description="calibration rows")
+    thresholds: tuple[Threshold, ...] = Field((), description="those of the usual alphas")
 
     @property
     def key(self) -> str:
@@ -180,9 +212,9 @@ class Calibrated(_Part):
 class Scoring(_Part):
     """What anomaly-score does when the caller does not say."""
 
-    kind: ScoreKind = "nll"
-    samples: int = Field(16, gt=0)
-    alpha: Alpha = 0.01
+    kind: ScoreKind = Field("nll", description="the score")
+    samples: int = Field(16, gt=0, description="K, the number of latent draws")
+    alpha: Alpha = Field(0.01, description="the false-alarm rate, as a share of normal rows")
 
 
 class Data(_Part):
@@ -193,24 +225,26 @@ class Data(_Part):
 
 
 class Manifest(_Part):
-    """manifest.json."""
+    """manifest.json: what the model is, what it takes, what it can do."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
-    name: Name
-    version: int = Field(gt=0)
-    created: str = Field(description="UTC, ISO 8601")
-    code_commit: str | None = None
+    schema_version: Literal[1] = Field(SCHEMA_VERSION, description="of this document")
+    name: Name = Field(description="the model's name")
+    version: int = Field(gt=0, description="the model's version")
+    created: str = Field(description="when: UTC, ISO 8601")
+    code_commit: str | None = Field(None, description="the commit of the code that trained it; null: not known")
     trained: bool = Field(True, description="false: weights as initialised, for benchmarks only")
     data: Data
     training: dict[str, JsonValue] = Field(default_factory=dict, description="configuration of the fit")
     capabilities: Capabilities
     inputs: Inputs
     latent: Latent
-    likelihood: tuple[Likelihood, ...] = Field(min_length=1)
-    graphs: dict[GraphName, Graph]
+    likelihood: tuple[Likelihood, ...] = Field(min_length=1, description="p(x given z), by columns")
+    graphs: dict[GraphName, Graph] = Field(description="the ONNX files")
     scoring: Scoring = Scoring()
-    calibrated: tuple[Calibrated, ...] = ()
-    evaluation: dict[str, JsonValue] = Field(default_factory=dict)
+    calibrated: tuple[Calibrated, ...] = Field((), description="the scores that may be asked for")
+    evaluation: dict[str, JsonValue] = Field(
+        default_factory=dict, description="bounds of log p(x), false alarms and baselines on rows that it has not seen"
+    )
 
     @model_validator(mode="after")
     def _parts_belong_together(self) -> Self:

@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from pydantic import BaseModel
 
-from service import messages
+from service import messages, replies
 from service.anomaly import FeaturePart
 from service.codec.fields import Fields, read_options, read_rows, read_rows_flagged
 from service.codec.records import Records, flags
@@ -209,7 +209,7 @@ async def anomaly_score(r: Request) -> Answer:
     return reply, len(x)
 
 
-COMPONENTS = tuple(messages.Components.model_fields)
+COMPONENTS = tuple(replies.Components.model_fields)
 
 
 def _explanations(explained: list[list[FeaturePart]], features: int) -> dict[str, Array]:

@@ -1,29 +1,31 @@
 """
-FastAPI's part: the documentation of every route, and the routes that need not be fast.
+FastAPI's part: the routes that need not be fast, and the documentation of all (openapi.py).
 
-The hot routes are answered in front of it (app.py) and only documented here. Computes nothing.
+The hot routes are answered in front of it (app.py). Computes nothing.
 """
 
 from __future__ import annotations
 
+import functools
+from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any, Protocol
 
+import orjson
 from fastapi import FastAPI, Request
-from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
-from service.api import ROUTES, ROW_FIELDS, Route
-from service.errors import ServiceError
-from service.http import media
+from service.api import ROUTES
+from service.errors import NoReport, NotReady, ServiceError
 from service.http.exchange import Exchange
-from service.http.refusals import internal_error, refuse
-from service.messages import Problem
+from service.http.refusals import documented, internal_error, refuse
 from service.metrics import Metrics
 from service.oip import routes as oip_routes
 from service.oip.endpoint import OIP
-from service.operations import TASKS
+from service.openapi import document
+from service.replies import Live, ModelReply, Ready
 
 VERSION = version("vae-serve")
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -44,11 +46,6 @@ REPORT_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
-}
-
-_PROBLEM: dict[str, Any] = {
-    "description": "A problem document (RFC 9457)",
-    "content": {"application/problem+json": {"schema": Problem.model_json_schema()}},
 }
 
 
@@ -80,47 +77,89 @@ def make_web(service: Service, oip: OIP) -> FastAPI:
         description="Serves one variational autoencoder: encode, decode, sample, interpolate, reconstruct, score.",
     )
 
-    @web.get("/v1/model", tags=["model"], responses={503: _PROBLEM})
+    @web.get(
+        "/v1/model",
+        operation_id="model",
+        tags=["model"],
+        summary="What is served",
+        response_model=ModelReply,
+        responses=documented("/v1", NotReady),
+    )
     def model() -> dict[str, Any]:
-        """What is served: the bundle's manifest, the execution provider, the limits of a request."""
+        """The bundle's manifest, the execution provider, the limits of a request."""
         return service.model()
 
     @web.get(
         "/v1/model/report",
+        operation_id="report",
         tags=["model"],
+        summary="The report on the model",
         response_class=HTMLResponse,
-        responses={404: {**_PROBLEM, "description": "The bundle has no report."}, 503: _PROBLEM},
+        response_description="One HTML file, which may load nothing and run nothing.",
+        responses=documented("/v1", NoReport, NotReady),
     )
     def report() -> Response:
         """The page that training made of this model: its fit, reconstructions, latents and scores."""
         page = service.report()
         if page is None:
-            raise HTTPException(
-                404, "this bundle has no report; vae-train fit writes one, and vae-train report makes one of any bundle"
+            raise NoReport(
+                "this bundle has no report; vae-train fit writes one, and vae-train report makes one of any bundle"
             )
         return HTMLResponse(page, headers=REPORT_HEADERS)
 
-    @web.get("/health/live", tags=["operation"])
+    @web.get(
+        "/health/live",
+        operation_id="health_live",
+        tags=["monitoring"],
+        summary="Liveness",
+        response_model=Live,
+        responses=documented("/health"),
+    )
     def live() -> dict[str, bool]:
         """200 while the process answers at all."""
         return {"live": True}
 
-    @web.get("/health/ready", tags=["operation"], responses={503: {"description": "Starting, or draining."}})
-    async def ready() -> JSONResponse:
+    @web.get(
+        "/health/ready",
+        operation_id="health_ready",
+        tags=["monitoring"],
+        summary="Readiness",
+        response_model=Ready,
+        response_model_exclude_unset=True,
+        responses={503: {"model": Ready, "description": "Starting, or draining."}, **documented("/health")},
+    )
+    async def ready(response: Response) -> dict[str, Any]:
         """200 after verification, warm-up and self-check; 503 before, and from SIGTERM on."""
         body: dict[str, Any] = {"ready": service.ready, "draining": service.exchange.draining}
         if service.ready:
             body["execution"] = service.model()["execution"]
-        return JSONResponse(body, 200 if service.ready else 503)
+        response.status_code = 200 if service.ready else 503
+        return body
 
-    @web.get("/metrics", tags=["operation"], response_class=PlainTextResponse)
+    @web.get(
+        "/metrics",
+        operation_id="metrics",
+        tags=["monitoring"],
+        summary="Metrics",
+        response_class=PlainTextResponse,
+        response_description="Prometheus' text format, version 0.0.4.",
+        responses=documented("/metrics"),
+    )
     async def metrics() -> Response:  # on the event loop, because the queues that it counts belong to it
-        """Prometheus' text format."""
+        """For Prometheus to scrape: see the README for what each metric is."""
         return Response(service.metrics.exposition(), media_type=METRICS_TYPE)
 
-    for route in ROUTES:
-        _document(web, route)
+    for path in (*(route.path for route in ROUTES), *oip_routes.INFER):
+        web.add_route(path, _never, methods=["POST"], include_in_schema=False)
     web.include_router(oip_routes.make_routes(oip, VERSION))
+
+    # FastAPI's own route would make the document on the event loop, and hold it for more than 0.1 s
+    web.router.routes = [route for route in web.routes if getattr(route, "path", None) != web.openapi_url]
+    made = functools.cache(lambda: orjson.dumps(document(web)))
+
+    @web.get("/openapi.json", include_in_schema=False)
+    def openapi() -> Response:
+        return Response(made(), media_type="application/json")
 
     @web.exception_handler(ServiceError)
     async def service_error(request: Request, error: ServiceError) -> Response:
@@ -129,7 +168,11 @@ def make_web(service: Service, oip: OIP) -> FastAPI:
     @web.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> Response:
         told = ServiceError(f"{request.method} {request.url.path}: {error.detail}")
-        told.status, told.type, told.title = error.status_code, f"http-{error.status_code}", str(error.detail)
+        told.status, told.type, told.title = (
+            error.status_code,
+            f"http-{error.status_code}",
+            HTTPStatus(error.status_code).phrase,
+        )
         return _refusal(request, told, error.headers)
 
     @web.exception_handler(Exception)
@@ -139,34 +182,9 @@ def make_web(service: Service, oip: OIP) -> FastAPI:
     return web
 
 
-def _document(web: FastAPI, route: Route) -> None:
-    """
-    Enter a hot route in FastAPI's routes, for OpenAPI and for the 405 of other methods.
-
-    A POST never comes here: the hot route in front has answered it.
-    """
-
-    async def endpoint(body: Any) -> None:
-        raise AssertionError(f"{route.path} is answered in front of FastAPI. This is a bug.")
-
-    endpoint.__annotations__ = {"body": route.request, "return": None}
-    binary = {"schema": {"type": "string", "format": "binary"}}
-    takes = {} if ROW_FIELDS[route.op] is None else {media.NPY: binary}
-    errors = sorted({error.status for error in ServiceError.__subclasses__()} - {499})
-    web.add_api_route(
-        route.path,
-        endpoint,
-        methods=["POST"],
-        response_model=route.reply,
-        response_model_exclude_unset=True,
-        name=route.op,
-        operation_id=route.op,
-        tags=["operations"],
-        summary=TASKS[route.op].about,
-        description=(route.reply.__doc__ or "").strip(),
-        responses={200: {"content": {media.NPZ: binary, media.NPY: binary}}, **dict.fromkeys(errors, _PROBLEM)},
-        openapi_extra={"requestBody": {"content": takes}},
-    )
+async def _never(request: Request) -> Response:
+    """Hot routes are entered here for the 405 of other methods; their POST is answered in front of FastAPI."""
+    raise AssertionError(f"{request.url.path} is answered in front of FastAPI. This is a bug.")
 
 
 def _refusal(request: Request, error: ServiceError, headers: Any = None) -> Response:

@@ -16,20 +16,22 @@ LAYERS = (
     ("__main__",),
     ("app",),
     ("web",),
+    ("openapi",),
+    ("hot_routes",),
     ("oip.routes",),
     ("api", "oip.endpoint"),
     ("oip.catalog",),
     ("http.exchange", "operations"),
-    ("http.refusals", "statistics", "vae"),
+    ("http.refusals", "oip.descriptions", "statistics", "vae"),
     ("anomaly",),
     ("batcher", "metrics"),
     ("queues",),
     ("engine",),
     ("provider", "bundle"),
-    ("onnx_file", "messages", "codec.json", "codec.npy", "codec.tensors", "http.media"),
+    ("onnx_file", "oip.messages", "codec.json", "codec.npy", "codec.tensors", "http.media"),
     ("codec.fields", "codec.records"),
-    ("codec.datatypes", "codec.lists"),
-    ("codec.compression", "codec.rows", "http.headers", "http.vigil"),
+    ("codec.datatypes", "codec.lists", "replies"),
+    ("codec.compression", "codec.rows", "http.headers", "http.vigil", "messages"),
     ("manifest",),
     ("calibration", "codec", "errors", "finite", "http", "latent", "oip", "scores", "settings", "spent"),
 )
@@ -123,6 +125,8 @@ def test_only_the_top_of_the_service_knows_a_web_framework(module: str) -> None:
     """Operations, batches and codecs can be used, and tested, without one."""
     allowed = {
         "service.web": {"fastapi", "starlette"},
+        "service.openapi": {"fastapi"},
+        "service.hot_routes": {"fastapi"},
         "service.oip.routes": {"fastapi"},
         "service.__main__": {"uvicorn"},
     }
@@ -179,6 +183,7 @@ def test_the_arrows_of_the_request_path_are_those_that_are_documented() -> None:
     for module in codecs:
         assert not wire & of("service", imports(module)), "a wire format knows of no other"
     assert of("service", imports("service.messages")) == {"latent", "manifest"}
+    assert of("service", imports("service.replies")) == {"latent", "manifest", "messages"}
     assert not wire & of("service", imports("service.operations"))
     assert of("service", imports("service.batcher")) == {"errors", "queues", "spent"}
     assert of("service", imports("service.queues")) == {"errors", "spent"}

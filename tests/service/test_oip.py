@@ -24,7 +24,7 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 from service.bundle import open_bundle
 from service.engine import Engine
 from service.manifest import NEEDS
-from service.oip.routes import InferenceReply
+from service.oip.messages import InferenceReply
 from tests.bundles import edit_manifest, image_rows, table_rows
 from tests.server import Server
 
@@ -542,13 +542,3 @@ def test_only_what_the_bundle_can_do_is_a_model(own_bundle: Path) -> None:
         )
         assert server.client.get("/v2/models/encode").status_code == 404
         assert len(server.client.get("/v2/models/stats").json()["model_stats"]) == 2
-
-
-def test_the_protocol_is_in_the_openapi_document(table_server: Server) -> None:
-    """The hot route as well."""
-    paths = table_server.client.get("/openapi.json").json()["paths"]
-    infer = paths["/v2/models/{model}/versions/{version}/infer"]["post"]
-    assert infer["requestBody"]["content"]["application/json"]["schema"]["$ref"].endswith("InferenceRequest")
-    assert infer["responses"]["default"]["content"]["application/json"]["schema"]["$ref"].endswith("OIPError")
-    assert {"/v2", "/v2/health/ready", "/v2/models/{model}/config", "/v2/repository/index"} <= set(paths)
-    assert set(infer["responses"]) == {"200", "default"}

@@ -10,7 +10,6 @@ from typing import Any
 
 import httpx
 
-from service.api import ROUTES
 from service.app import App
 from service.oip.catalog import Catalog
 from service.oip.endpoint import OIP
@@ -19,24 +18,6 @@ from service.statistics import Statistics
 from service.web import make_web
 from tests.bundles import reseal
 from tests.server import Server
-
-
-def test_openapi_documents_the_hot_routes_in_full(table_server: Server) -> None:
-    """They are answered in front of FastAPI, and documented by it all the same."""
-    document = table_server.client.get("/openapi.json").json()
-    for route in ROUTES:
-        operation = document["paths"][route.path]["post"]
-        body = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
-        assert body.endswith(route.request.__name__)
-        assert operation["operationId"] == route.op
-        ok = operation["responses"]["200"]["content"]["application/json"]["schema"]["$ref"]
-        assert ok.endswith(route.reply.__name__)
-        assert {"400", "413", "415", "422", "429", "500", "503", "504"} <= set(operation["responses"])
-        problem = operation["responses"]["422"]["content"]
-        assert list(problem) == ["application/problem+json"]
-        assert "detail" in problem["application/problem+json"]["schema"]["properties"]
-    alpha = document["components"]["schemas"]["AnomalyScoreRequest"]["properties"]["alpha"]
-    assert "false-alarm rate" in alpha["description"]
 
 
 def test_wrong_methods_and_paths_are_problems_too(table_server: Server) -> None:

@@ -1,0 +1,240 @@
+"""
+The replies of /v1 and of the routes beside it, as pydantic models: what OpenAPI documents.
+
+The replies of the operations are written from arrays and never pass through these; tests hold them to it. A field
+with the default None is left out of a reply that has no use for it. Knows nothing of HTTP.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
+
+from service.latent import MAX_SEED
+from service.manifest import Alpha, Manifest, ScoreKind
+from service.messages import LatentVector, Row
+
+Absent = SkipJsonSchema[None]  # there is no such field in the reply; it is never null
+Probability = Annotated[float, Field(ge=0, le=1)]
+Rate = tuple[Probability, Probability]
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+
+
+def leave_out(schema: dict[str, Any]) -> None:
+    """Take the defaults of None out of a JSON schema: such a field is not there."""
+    for field in schema.get("properties", {}).values():
+        if field.get("default", "") is None:
+            del field["default"]
+
+
+class _Reply(BaseModel):
+    model_config = ConfigDict(extra="forbid", protected_namespaces=(), json_schema_extra=leave_out)
+
+
+class ModelId(_Reply):
+    """What answered."""
+
+    name: str = Field(description="the model's name: that of the directory of its versions")
+    version: int = Field(gt=0, description="its version")
+    bundle_id: str = Field(
+        pattern="^[0-9a-f]{64}$", description="SHA-256 of the bundle's SHA256SUMS, and so of every byte of the model"
+    )
+
+
+class EncodeReply(_Reply):
+    """The posterior q(z given x) = N(mu, diag(exp(logvar))) of each row."""
+
+    model: ModelId
+    mu: list[LatentVector] = Field(description="mean of each row's posterior: shape [n, L]")
+    logvar: list[list[float]] = Field(
+        description="natural logarithm of the variance of each row's posterior: shape [n, L]; near 0 where a row says "
+        "nothing of a latent"
+    )
+    z: list[list[LatentVector]] | Absent = Field(
+        None, description="draws of z for each row: shape [n, draws, L]; there with draws > 0"
+    )
+    seed: Seed | Absent = Field(None, description="makes these draws again; there with draws > 0")
+
+
+class DecodeReply(_Reply):
+    """The mean of p(x given z), in original units."""
+
+    model: ModelId
+    outputs: list[Row] = Field(
+        description="mean of p(x given z) of each latent vector, or (draw) a draw from it: shape [n, *row], in "
+        "original units"
+    )
+
+
+class SampleReply(_Reply):
+    """Rows drawn from the model: the mean of p(x given z) at draws of z from the prior."""
+
+    model: ModelId
+    seed: Seed = Field(description="makes these rows again")
+    latents: list[LatentVector] = Field(description="draws of z from the prior: shape [n, L], n = count")
+    outputs: list[Row] = Field(description="mean of p(x given z) at each: shape [n, *row], in original units")
+
+
+class InterpolateReply(_Reply):
+    """The path: a leg's ends are included, a waypoint between two legs is there once."""
+
+    model: ModelId
+    alphas: list[Annotated[float, Field(ge=0)]] = Field(
+        description="position of the p points of the path: shape [p]; 0 at the first waypoint, 1 at the second, 2 at "
+        "the third ..."
+    )
+    latents: list[LatentVector] = Field(description="z of each point: shape [p, L]")
+    outputs: list[Row] = Field(description="mean of p(x given z) at each: shape [p, *row], in original units")
+    degenerate: bool = Field(
+        description="a leg joined opposite directions: of its many great circles a fixed one was taken"
+    )
+
+
+class ReconstructReply(_Reply):
+    """The mean of p(x given z) at z = mu of each row, in original units."""
+
+    model: ModelId
+    outputs: list[Row] = Field(description="what the model makes of each row: shape [n, *row], in original units")
+
+
+class InvalidRow(_Reply):
+    """A row that could not be scored (`on_invalid: flag`)."""
+
+    row: int = Field(ge=0, description="its index in inputs, from 0")
+    reason: str = Field(description="what is wrong with it")
+
+
+class Explanation(_Reply):
+    """What one feature has to do with a score."""
+
+    feature: str = Field(description='the column, or the index of the pixel ("3,5": row 3, column 5)')
+    nats: float = Field(description="this feature's part of the score, in nats; with the latent part they sum to it")
+    p_value: Probability | None = Field(
+        description="how rare so large a part is among the calibration rows, for this feature; null where the bundle "
+        "does not know"
+    )
+    observed: float = Field(description="the value in the row, in original units")
+    expected: float = Field(description="mean of p(x given z) over the row's draws, in original units")
+    interval: tuple[float, float] = Field(
+        description="lower and upper end of the central 95 % of p(x given z), in original units"
+    )
+
+
+class Components(_Reply):
+    """The parts of the scores, one a row; null for a row that could not be scored."""
+
+    reconstruction: list[float | None] = Field(description="-E[log p(x given z)], in nats: shape [n]")
+    kl: list[float | None] = Field(description="KL(q(z given x) || p(z)), in nats: shape [n]")
+    latent: list[float | None] = Field(
+        description="the score less the parts of all features (see explain), in nats: shape [n]"
+    )
+    effective_samples: list[Annotated[float, Field(ge=0)] | None] = Field(
+        description="of the K draws, by importance weight: shape [n], from 1 to K; near 1 where q fits the row badly"
+    )
+
+
+class AnomalyScoreReply(_Reply):
+    """Scores in nats, higher = more anomalous, and what they mean against the calibration rows."""
+
+    model: ModelId
+    kind: ScoreKind = Field(description="the score that was taken")
+    samples: int = Field(gt=0, description="K, the latent draws of each score")
+    alpha: Alpha = Field(description="the false-alarm rate aimed at, as a share of normal rows")
+    threshold: float | None = Field(
+        description="what a score must exceed for is_anomaly, in nats; null when the calibration rows are too few "
+        "for alpha"
+    )
+    false_alarm_rate: Rate | None = Field(
+        description="lower and upper end of the central 90 % interval of the threshold's real false-alarm rate; null "
+        "with the threshold"
+    )
+    scores: list[float | None] = Field(
+        description="one a row, in nats, higher is more anomalous: shape [n]; null for a row that could not be scored"
+    )
+    p_values: list[Probability | None] = Field(
+        description="(1 + calibration rows that score as high) / (1 + calibration rows): shape [n]; null with the score"
+    )
+    is_anomaly: list[bool | None] = Field(
+        description="p <= alpha: shape [n]; null with the score, or without a threshold (see reason)"
+    )
+    reason: str | Absent = Field(
+        None,
+        description="why there is no threshold; there where there is none",
+        examples=["alpha 0.001 needs 999 calibration rows; the bundle has 270"],
+    )
+    invalid: list[InvalidRow] | Absent = Field(
+        None, description="the rows that could not be scored; there with on_invalid = flag"
+    )
+    components: Components | Absent = Field(None, description="the parts of the scores; there with components = true")
+    explanations: list[list[Explanation] | None] | Absent = Field(
+        None,
+        description="shape [n, E]: for each row the E features with the largest parts, largest first, or null for a "
+        "row that could not be scored; there with explain = E > 0",
+    )
+
+
+class Execution(_Reply):
+    """What runs the model."""
+
+    requested: str = Field(description="VAE_DEVICE: auto, cpu, cuda or tensorrt")
+    provider: str = Field(description="onnxruntime's execution provider that came of it")
+    fell_back: bool = Field(
+        description="auto found a GPU build of onnxruntime, and the CPU runs the model all the same"
+    )
+    threads: int = Field(ge=1, description="onnxruntime's CPU threads")
+
+
+class Limits(_Reply):
+    """What one request may hold."""
+
+    max_request_rows: int = Field(ge=1, description="rows, sent or asked for; more is 413")
+    max_body_bytes: int = Field(ge=1, description="bytes of a body; more is 413")
+    request_timeout_s: float = Field(
+        gt=0, description="seconds from a request's headers to its answer, else 408 or 504"
+    )
+
+
+class ModelReply(_Reply):
+    """What is served: all that a client has to know to send the right rows."""
+
+    bundle_id: str = Field(pattern="^[0-9a-f]{64}$", description="SHA-256 of the bundle's SHA256SUMS")
+    manifest: Manifest
+    execution: Execution
+    limits: Limits
+
+
+class Live(_Reply):
+    """The process answers."""
+
+    live: bool = Field(description="always true")
+
+
+class Ready(_Reply):
+    """Whether requests should be sent here."""
+
+    ready: bool = Field(description="verified, warmed up, self-checked, and not draining")
+    draining: bool = Field(description="SIGTERM came: requests are still answered, and should go elsewhere")
+    execution: Execution | Absent = Field(None, description="what runs the model; there when ready")
+
+
+class Problem(BaseModel):
+    """An error (RFC 9457). Members that do not apply are left out; there may be others."""
+
+    model_config = ConfigDict(extra="allow", json_schema_extra=leave_out)
+
+    type: str = Field(
+        pattern="^urn:vae-serve:[a-z0-9-]+$", description="which error: a name that does not change; see the README"
+    )
+    title: str = Field(description="which error, in words; the same for every error of this type")
+    status: int = Field(ge=400, le=599, description="the HTTP status")
+    detail: str = Field(description="what was wrong, the limit and the value")
+    request_id: str = Field(description="the header X-Request-Id, under which our own faults are in the log")
+    field: str | Absent = Field(None, description="the field, or query parameter, at fault")
+    limit: float | str | Absent = Field(None, description="what the value may be: a bound, or the values in words")
+    value: Any = Field(None, description="what was sent instead, where it is short")
+    row: Annotated[int, Field(ge=0)] | Absent = Field(None, description="index of the first bad row, from 0")
+    rows_needed: Annotated[int, Field(ge=1)] | Absent = Field(
+        None, description="calibration rows that the alpha asked for needs"
+    )
