@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import sys
@@ -17,9 +16,9 @@ from service.errors import ServiceError
 from service.metrics import Metrics
 from service.settings import Settings
 from service.web import COLD_ROUTES
+from tests.guide import ROOT, Program, agrees, programs, run
 from tests.server import Server
 
-ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 EXAMPLE = ROOT / "deploy/models/digits"
 
@@ -125,52 +124,29 @@ def server() -> Any:
         yield running
 
 
-def curls() -> list[tuple[str, str]]:
-    """Each curl of the README, and the answer printed under it."""
-    found = re.findall(r"```sh\n(curl .*?)```\n+```json\n(.*?)```", README, re.S)
-    assert len(found) >= len(ROUTES)
-    return [(command.replace("\\\n", " ").strip(), answer) for command, answer in found]
+CURLS = [program for program in programs(README) if program.code.startswith("curl ") and program.shown]
+PYTHON = [program for program in programs(README) if program.language == "python"]
 
 
-def same(shown: Any, real: Any) -> bool:
-    """Whether *shown*, with numbers rounded and lists cut by "...", is what *real* is."""
-    if isinstance(shown, dict):
-        return isinstance(real, dict) and set(shown) == set(real) and all(same(shown[k], real[k]) for k in shown)
-    if isinstance(shown, list):
-        if shown and shown[-1] == "...":
-            shown, real = shown[:-1], real[: len(shown) - 1]
-        return len(shown) == len(real) and all(same(a, b) for a, b in zip(shown, real, strict=True))
-    if isinstance(shown, float):
-        return bool(abs(shown - real) <= 0.006 + 1e-3 * abs(real))
-    if isinstance(shown, str) and shown.endswith("..."):
-        return str(real).startswith(shown[:-3])
-    return bool(shown == real)
+def test_the_readme_has_a_curl_for_every_operation() -> None:
+    """With its answer under it."""
+    for route in ROUTES:
+        assert [program for program in CURLS if route.path in program.code], route.path
 
 
-@pytest.mark.parametrize(("command", "answer"), curls())
+@pytest.mark.parametrize("program", CURLS)
 def test_every_curl_of_the_readme_gives_the_answer_that_is_printed_under_it(
-    server: Server, command: str, answer: str
+    server: Server, program: Program, tmp_path: Path
 ) -> None:
     """Run as a shell runs it, against the shipped bundle; numbers are shown rounded."""
-    ran = subprocess.run(
-        ["bash", "-c", command.replace("http://localhost:8000", server.url)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    shown = json.loads(re.sub(r",?\s*\.\.\.(?=\s*[\]}])", ', "..."', answer).replace('[, "..."', '["..."'))
-    assert same(shown, json.loads(ran.stdout)), ran.stdout
+    printed = run(program, server, tmp_path)
+    assert agrees(str(program.shown), printed), printed
 
 
-@pytest.mark.parametrize("program", re.findall(r"```python\n(.*?)```", README, re.S))
-def test_every_python_of_the_readme_runs_and_prints(server: Server, program: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("program", PYTHON)
+def test_every_python_of_the_readme_runs_and_prints(server: Server, program: Program, tmp_path: Path) -> None:
     """By itself, as a reader would run it."""
-    address = server.url.removeprefix("http://")
-    code = program.replace("localhost:8000", address)
-    ran = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert (ran.returncode, ran.stderr) == (0, "")
-    assert ran.stdout
+    assert run(program, server, tmp_path)
 
 
 def test_the_help_of_both_commands_names_every_option_of_the_readme() -> None:
