@@ -117,7 +117,7 @@ def _enter_inference(router: APIRouter) -> None:
     names = ("RequestTimeoutMs", "InferenceHeaderContentLength", "ContentEncoding", "AcceptEncoding")
     for path, endpoint, operation_id, told in (
         (INFER[0], infer, "v2_model_infer", ""),
-        (INFER[1], version_infer, "v2_model_version_infer", " in one version"),
+        (INFER[1], version_infer, "v2_model_version_infer", ", in one version"),
     ):
         router.add_api_route(
             path,

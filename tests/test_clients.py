@@ -73,9 +73,11 @@ def test_a_patient_client_gets_through_a_full_queue(program: Program, tmp_path: 
             over = threading.Event()
             filler = threading.Thread(target=keep_full)
             filler.start()
-            printed = printed_by(program, server, tmp_path)
-            over.set()
-            filler.join(30)
+            try:
+                printed = printed_by(program, server, tmp_path)
+            finally:
+                over.set()
+                filler.join(30)
             assert program.shown is not None
             assert agrees(program.shown, printed), printed
             if server.metric("vae_http_requests_total", **refused):

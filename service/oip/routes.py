@@ -119,7 +119,7 @@ def make_routes(oip: OIP, version: str) -> APIRouter:
     ):
         for path, of, told, endpoint in (
             ("/models/{model}", "v2_model", "", _of_newest(answer)),
-            ("/models/{model}/versions/{version}", "v2_model_version", " of one version", _of_version(answer)),
+            ("/models/{model}/versions/{version}", "v2_model_version", ", in one version", _of_version(answer)),
         ):
             router.add_api_route(
                 path + below,

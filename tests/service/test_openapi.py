@@ -46,6 +46,18 @@ def operations(document: Json) -> Iterator[tuple[str, str, Json]]:
             yield method.upper(), path, operation
 
 
+def schemas(part: Any) -> Iterator[Json]:
+    """Every schema of a header, a parameter or a body."""
+    if isinstance(part, dict):
+        if isinstance(part.get("schema"), dict):
+            yield part["schema"]
+        for value in part.values():
+            yield from schemas(value)
+    elif isinstance(part, list):
+        for value in part:
+            yield from schemas(value)
+
+
 def resolved(document: Json, part: Json) -> Json:
     """What a reference means."""
     while "$ref" in part:
@@ -89,6 +101,8 @@ def test_the_document_is_valid(document: Json) -> None:
     """By the rules of OpenAPI 3.1, examples and defaults among them."""
     assert document["openapi"].startswith("3.1.")
     validate(document)
+    for schema in [*document["components"]["schemas"].values(), *schemas(document)]:
+        Draft202012Validator.check_schema(schema)
 
 
 def test_the_committed_document_is_the_one_that_is_served(document: Json) -> None:
@@ -290,7 +304,7 @@ def test_every_error_that_can_be_had_is_documented_where_it_comes_from(document:
 
 def test_what_is_no_operation_is_a_problem_too(document: Json, server: Server) -> None:
     """404 and 405, as the document's introduction says."""
-    schemas = {name: {"components": document["components"], "$ref": f"#/components/schemas/{name}"} for name in
+    forms = {name: {"components": document["components"], "$ref": f"#/components/schemas/{name}"} for name in
                ("Problem", "OIPError")}  # fmt: skip
     for method, path, status, schema in (
         ("GET", "/v1/encode", 405, "Problem"),
@@ -302,7 +316,7 @@ def test_what_is_no_operation_is_a_problem_too(document: Json, server: Server) -
     ):
         reply = server.client.request(method, path)
         assert reply.status_code == status, (path, reply.text)
-        Draft202012Validator(schemas[schema]).validate(reply.json())
+        Draft202012Validator(forms[schema]).validate(reply.json())
         assert (status == 405) == ("allow" in reply.headers)
     assert server.client.get("/v1/encode").json()["title"] == "Method Not Allowed"
 
