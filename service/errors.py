@@ -28,6 +28,21 @@ Nothing here knows HTTP beyond the status number: http/refusals.py writes the re
 
 from __future__ import annotations
 
+import reprlib
+
+MAX_SHOWN = 100
+
+
+def shown(value: object) -> str:
+    """*value* as a message shows it: in printable characters, and cut after MAX_SHOWN of them."""
+    text = repr(value[:MAX_SHOWN]) if isinstance(value, str) else reprlib.repr(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
+
+
+def named(name: str) -> str:
+    """A name that the client chose, as a message shows it: as it is, where it is short and printable."""
+    return name if len(name) <= MAX_SHOWN and name.isprintable() else shown(name)
+
 
 class ServiceError(Exception):
     """

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from service.codec.lists import kind, numbers
 from service.codec.rows import Array, RowSpec
-from service.errors import InvalidInput
+from service.errors import InvalidInput, named, shown
 
 Options = TypeVar("Options", bound=BaseModel)
 Fields = dict[str, Any]
@@ -36,7 +36,7 @@ def add_query(fields: Fields, query: bytes) -> None:
         raise InvalidInput(f"the query has more than {MAX_QUERY} parameters", limit=MAX_QUERY) from None
     for name, text in pairs:
         if name in fields:
-            raise InvalidInput(f"{name} is given twice", field=name)
+            raise InvalidInput(f"{named(name)} is given twice", field=named(name))
         try:
             value = orjson.loads(text)
         except orjson.JSONDecodeError:
@@ -46,20 +46,21 @@ def add_query(fields: Fields, query: bytes) -> None:
 
 def read_options(model: type[Options], fields: Fields) -> Options:
     """The *fields* that are left when the rows are taken out. Raises InvalidInput naming the first that is wrong."""
+    for name in fields:  # pydantic would make an error of each of a million
+        if name not in model.model_fields:
+            known = ", ".join(model.model_fields) or "none"
+            raise InvalidInput(f"unknown field {shown(name)}; the options here are: {known}", field=named(name))
     try:
         return model.model_validate(fields) if fields else _defaults(model)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
-            known = ", ".join(model.model_fields) or "none"
-            raise InvalidInput(f"unknown field {field!r}; the options here are: {known}", field=field) from None
         value = first["input"]
-        told = repr(value) if isinstance(value, (int, float, str, bool)) else kind(value)
+        given = shown(value) if isinstance(value, (int, float, str, bool)) else kind(value)
         context = first.get("ctx", {})
         limit = next((context[key] for key in ("ge", "gt", "le", "lt", "expected") if key in context), None)
-        message = f"{field}: {first['msg']}; given: {told}"
-        raise InvalidInput(message, field=field, limit=limit, value=value) from None
+        value = named(value) if isinstance(value, str) else value
+        raise InvalidInput(f"{field}: {first['msg']}; given: {given}", field=field, limit=limit, value=value) from None
 
 
 @cache

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 
 from service.codec.rows import Array
-from service.errors import MalformedBody
+from service.errors import MalformedBody, shown
 
 MAX_HEADER = 1024  # bytes; numpy writes 118 for any array that is taken here
 _MAGIC = b"\x93NUMPY"
-_PLAIN = re.compile(r"[ -\[\]-~\s]*")  # ASCII without the backslash
+_PLAIN = re.compile(r"[ -\[\]-~\s]*", re.ASCII)  # without the backslash
 _DTYPE = re.compile(r"[<>=|]?(?:b1|\?|[iu][1248]|f[248])")
 
 
@@ -81,8 +81,9 @@ def _header(raw: bytes) -> tuple[np.dtype[np.generic], tuple[int, ...], bool]:
 
 def _dtype(descr: Any) -> np.dtype[np.generic]:
     if not isinstance(descr, str) or not _DTYPE.fullmatch(descr):
-        given = str(descr)[:40]
-        raise MalformedBody(f"the .npy file's dtype is {given!r}; integers, floats of up to 64 bits and bool are read")
+        raise MalformedBody(
+            f"the .npy file's dtype is {shown(descr)}; integers, floats of up to 64 bits and bool are read"
+        )
     return np.dtype(descr)
 
 

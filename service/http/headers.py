@@ -10,11 +10,12 @@ import re
 from collections.abc import MutableMapping
 from typing import Any
 
-from service.errors import HeadersTooLarge, InvalidInput, LengthRequired, TooLarge
+from service.errors import HeadersTooLarge, InvalidInput, LengthRequired, TooLarge, shown
 
 Scope = MutableMapping[str, Any]
 
 MAX_HEADER_BYTES = 65536
+_DIGITS = 18  # of a length: beyond them it is as good as infinite, and Python refuses to read 4,300
 _MILLISECONDS = re.compile(rb"[1-9][0-9]{0,8}")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
@@ -32,9 +33,10 @@ class Headers:
         raw = scope["headers"]
         found: dict[bytes, bytes] = dict(raw)
         if len(found) != len(raw):
-            found = {}
+            lists: dict[bytes, list[bytes]] = {}
             for name, value in raw:
-                found[name] = b"%b,%b" % (found[name], value) if name in found else value
+                lists.setdefault(name, []).append(value)
+            found = {name: b",".join(values) for name, values in lists.items()}
         self._found = found
         self._size = sum(map(len, found)) + sum(map(len, found.values()))
         self.query: bytes = scope["query_string"]
@@ -53,7 +55,7 @@ class Headers:
         if not _MILLISECONDS.fullmatch(timeout_ms):
             given = timeout_ms.decode("latin-1")
             raise InvalidInput(
-                f"X-Request-Timeout-Ms must be a whole number from 1 to 999999999; given: {given[:40]!r}"
+                f"X-Request-Timeout-Ms must be a whole number from 1 to 999999999; given: {shown(given)}"
             )
         return min(most, int(timeout_ms) / 1000)
 
@@ -71,8 +73,10 @@ class Headers:
             )
         length = self._found.get(b"content-length")
         if length is not None and length.isdigit():
-            if int(length) > max_body_bytes:
-                raise body_too_large(max_body_bytes, int(length))
+            digits = length.lstrip(b"0")
+            size = int(digits or b"0") if len(digits) <= _DIGITS else 10**_DIGITS
+            if size > max_body_bytes:
+                raise body_too_large(max_body_bytes, size)
         elif b"transfer-encoding" not in self._found:
             raise LengthRequired("send a body, with Content-Length or Transfer-Encoding: chunked")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from service.errors import NotAcceptable, UnsupportedMedia
+from service.errors import NotAcceptable, UnsupportedMedia, named, shown
 
 JSON = "application/json"
 NPY = "application/x-npy"
@@ -27,22 +27,26 @@ def of_body(content_type: bytes, able: tuple[str, ...]) -> str:
         return media
     given = content_type.decode("latin-1")
     known = " or ".join(f"{name} in UTF-8" if name == JSON else name for name in able)
-    raise UnsupportedMedia(f"send {known}; the Content-Type is {given!r}", value=given)
+    raise UnsupportedMedia(f"send {known}; the Content-Type is {shown(given)}", value=named(given))
 
 
 def of_reply(accept: bytes, able: tuple[str, ...]) -> str:
     """
     The one of *able* that the client would rather have, the first of several; any where it does not say.
 
-    The most specific range that names a type gives its quality; 0 is a refusal. Raises NotAcceptable.
+    The most specific range that names a type gives its quality; 0 is a refusal. A range whose quality is no quality is
+    no range: nobody can tell whether it was meant as a refusal. Raises NotAcceptable.
     """
     if accept in (b"", b"*/*"):
         return able[0]
     ranges: dict[str, float] = {}
+    unreadable = ""
     for part in accept.decode("latin-1").lower().split(","):
         media, *parameters = (word.strip() for word in part.split(";"))
         weights = [_QUALITY.fullmatch(word) for word in parameters if word.startswith("q=")]
-        if None not in weights:  # a quality that is none makes a range that is none
+        if None in weights:
+            unreadable = unreadable or part.strip()
+        else:
             ranges[media] = float(weights[0][1]) if weights and weights[0] else 1.0
     qualities = []
     for media in able:
@@ -50,5 +54,8 @@ def of_reply(accept: bytes, able: tuple[str, ...]) -> str:
         qualities.append(next((ranges[name] for name in names if name in ranges), 0.0))
     if not max(qualities):
         given = accept.decode("latin-1")
-        raise NotAcceptable(f"replies are {', '.join(able)}; the Accept is {given!r}", value=given)
+        why = (
+            f", where the q of {shown(unreadable)} is no number from 0 to 1 with up to 3 decimals" if unreadable else ""
+        )
+        raise NotAcceptable(f"replies are {', '.join(able)}; the Accept is {shown(given)}{why}", value=named(given))
     return able[qualities.index(max(qualities))]

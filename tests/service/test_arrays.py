@@ -263,6 +263,7 @@ PLAIN = "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 3), }"
         (headed(PLAIN.replace("<f4", "<f16"), bytes(12)), "dtype is '<f16'"),
         (headed(PLAIN.replace("'<f4'", "[('a', '<f4')]"), bytes(12)), "dtype is"),
         (headed(PLAIN.replace("'descr'", "'other'"), bytes(12)), "not a dictionary of descr, fortran_order and shape"),
+        (headed("\xa0" + PLAIN + "\x85\x1c", bytes(12)), "not a dictionary"),  # spaces to Python's str, not to numpy
         (headed("-" * 1000 + "1"), "not a dictionary"),
         (headed("(" * 1000), "not a dictionary"),
         (headed("__import__('os').abort()"), "not a dictionary"),
