@@ -16,7 +16,7 @@ from service import messages, replies
 from service.codec import json, npy
 from service.codec.fields import Fields, add_query
 from service.codec.records import flat
-from service.errors import InvalidInput, UnsupportedMedia
+from service.errors import InvalidInput, UnsupportedMedia, named, shown
 from service.http import media
 from service.http.exchange import Handler, Reply
 from service.http.headers import Headers
@@ -96,7 +96,9 @@ class V1:
         encoding = headers.get(b"content-encoding")
         if encoding not in (b"", b"identity"):
             given = encoding.decode("latin-1")
-            raise UnsupportedMedia(f"send the body uncompressed; the Content-Encoding is {given!r}", value=given)
+            raise UnsupportedMedia(
+                f"send the body uncompressed; the Content-Encoding is {shown(given)}", value=named(given)
+            )
         return functools.partial(self._answer, served, headers.query, read, write)
 
     def answered(self, seconds: float, spent: Spent | None) -> None:
@@ -107,7 +109,7 @@ class V1:
         op, metrics = self._task.op, self._service.metrics
         spent = Spent(op)
         SPENT.set(spent)
-        fields = json.read_object(body, *served.rows) if read == media.JSON else {}
+        fields = json.read_object(body, *served.rows, most=served.max_rows) if read == media.JSON else {}
         if query:
             add_query(fields, query)
         if read == media.NPY:
@@ -132,6 +134,6 @@ class V1:
         if self._task.op == "interpolate" and "array" in fields:
             name = fields.pop("array")
             if name not in names:
-                raise InvalidInput(f"array must be {' or '.join(names)}; given: {str(name)[:40]!r}", field="array")
+                raise InvalidInput(f"array must be {' or '.join(names)}; given: {shown(name)}", field="array")
             return str(name)
         return names[ROW_FIELDS[self._task.op] or 0]

@@ -30,7 +30,7 @@ LAYERS = (
     ("provider", "bundle"),
     ("onnx_file", "oip.messages", "codec.json", "codec.npy", "codec.tensors", "http.media"),
     ("codec.fields", "codec.records"),
-    ("codec.datatypes", "codec.lists", "replies"),
+    ("codec.bound", "codec.datatypes", "codec.lists", "replies"),
     ("codec.compression", "codec.rows", "http.headers", "http.vigil", "messages"),
     ("manifest",),
     ("calibration", "codec", "errors", "finite", "http", "latent", "oip", "scores", "settings", "spent"),

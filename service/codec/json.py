@@ -9,12 +9,14 @@ it cannot vouch for stays orjson's lists, which decide and explain (lists.py).
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
 import orjson
 import simdjson
 
+from service.codec.bound import check_elements, most_elements
 from service.codec.fields import Fields
 from service.codec.lists import kind
 from service.codec.records import Records
@@ -22,18 +24,19 @@ from service.codec.rows import RowSpec
 from service.errors import MalformedBody
 
 _BOM = b"\xef\xbb\xbf"
-_PARSER = simdjson.Parser()  # used and left again within one call: its buffers are reused
+_MEMBERS = 32  # simdjson finds a member by looking at all before it
 
 
-def read_object(body: bytes, *specs: RowSpec) -> Fields:
+def read_object(body: bytes, *specs: RowSpec, most: int = sys.maxsize) -> Fields:
     """
     The members of the JSON object in *body*; well-formed rows of *specs* are arrays already.
 
-    Raises MalformedBody.
+    Raises MalformedBody, or TooLarge for more than *most* rows, and for more JSON than so many rows can need.
     """
-    fields = _read_fast(body, {spec.field: spec for spec in specs})
+    fields = _read_fast(body, {spec.field: spec for spec in specs}, most)
     if fields is not None:
         return fields
+    check_elements(body, len(body), most_elements(specs, most))
     try:
         fields = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -57,22 +60,22 @@ def _plain(value: object) -> Any:
     raise TypeError(f"a reply holds a {type(value).__name__}. This is a bug.")
 
 
-def _read_fast(body: bytes, specs: dict[str, RowSpec]) -> Fields | None:
+def _read_fast(body: bytes, specs: dict[str, RowSpec], most: int) -> Fields | None:
     """As `read_object`, where scalars and well-formed rows are all there is; None: somebody else must decide."""
     if body.startswith(_BOM):  # JSON has none (RFC 8259, 8.1), but simdjson skips it
         return None
     try:
-        root = _PARSER.parse(body)
-        if not isinstance(root, simdjson.Object):
-            return None
-        names = list(root)
+        root = simdjson.Parser().parse(body)  # kept, it would keep its buffers too: up to 13 bytes for one of a body
+        if not isinstance(root, simdjson.Object) or len(root) > _MEMBERS or len(set(root)) != len(root):
+            return None  # of two members of one name simdjson takes the first, orjson the last
         fields: Fields = {}
         brackets = 0
-        for name in names:
+        for name in root:
             value = root[name]
             if isinstance(value, simdjson.Array) and name in specs:
                 shape = specs[name].shape
                 rows = len(value)
+                specs[name].check_count(rows, 0, most)
                 if not _fits(value, (rows, *shape)):
                     return None
                 fields[name] = np.frombuffer(value.as_buffer(of_type="d"), np.float64).reshape(rows, *shape)
@@ -83,9 +86,8 @@ def _read_fast(body: bytes, specs: dict[str, RowSpec]) -> Fields | None:
                 fields[name] = value
     except (ValueError, TypeError, RuntimeError, KeyError):  # not JSON, not numbers, too deep, a NUL in a name
         return None
-    # one bracket more than the lists that were counted, and a number somewhere was a list; one name twice, and the
-    # first of its values was taken
-    return fields if body.count(b"[") == brackets and len(fields) == len(names) else None
+    # one bracket more than the lists that were counted, and a number somewhere was a list
+    return fields if body.count(b"[") == brackets else None
 
 
 def _fits(array: simdjson.Array, shape: tuple[int, ...]) -> bool:

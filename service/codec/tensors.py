@@ -8,15 +8,17 @@ is checked before an array is made. Knows tensors by name; nothing of models.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import orjson
 
+from service.codec.bound import check_elements
 from service.codec.datatypes import NUMPY, elements, from_binary, from_json, name_of, to_binary, to_json
 from service.codec.rows import Array
-from service.errors import MalformedBody
+from service.errors import MalformedBody, named, shown
 
 LENGTH_HEADER = b"inference-header-content-length"
 MAX_NAME = 100
@@ -41,22 +43,23 @@ class Infer:
     binary: bool = False
 
 
-def read(body: bytes, header_length: bytes, raw: Raw | None) -> Infer:
+def read(body: bytes, header_length: bytes, raw: Raw | None, most: int = sys.maxsize) -> Infer:
     """
     Read a request; *header_length* is empty without the header, *raw* None where such a body has no meaning.
 
-    Raises MalformedBody.
+    Raises MalformedBody, or TooLarge for JSON of more than *most* elements (see bound.py).
     """
     length = len(body)
     if header_length:
         if not header_length.isdigit() or len(header_length) > 12 or int(header_length) > length:
-            given = header_length[:40].decode("latin-1")
+            given = shown(header_length[:MAX_NAME].decode("latin-1"))
             raise MalformedBody(
-                f"Inference-Header-Content-Length is {given!r}; it must be a whole number up to the body's {length}"
+                f"Inference-Header-Content-Length is {given}; it must be a whole number up to the body's {length}"
             )
         length = int(header_length)
         if not length:
             return _read_raw(body, raw)
+    check_elements(body, length, most)
     view = memoryview(body)
     try:
         head = orjson.loads(view[:length])
@@ -110,9 +113,9 @@ def _inputs(head: dict[str, Any], tail: memoryview) -> dict[str, Array]:
     at = 0
     for tensor in inputs:
         name = _name(tensor, "inputs")
+        told = f"input {named(name)}"
         if name in tensors:
-            raise MalformedBody(f"input {name} is there twice")
-        told = f"input {name}"
+            raise MalformedBody(f"{told} is there twice")
         datatype, shape = tensor.get("datatype"), tensor.get("shape")
         if not isinstance(datatype, str) or datatype not in NUMPY:
             raise MalformedBody(f"{told}: its datatype must be one of {', '.join(NUMPY)}")
@@ -123,8 +126,10 @@ def _inputs(head: dict[str, Any], tail: memoryview) -> dict[str, Array]:
         if size is None:
             tensors[name] = from_json(told, datatype, shape, tensor["data"])
             continue
-        if type(size) is not int or not 0 <= size <= len(tail) - at:
-            raise MalformedBody(f"{told}: binary_data_size is {str(size)[:40]}; {len(tail) - at} bytes are left")
+        if type(size) is not int or size < 0:
+            raise MalformedBody(f"{told}: binary_data_size is {shown(size)}; it must be a whole number of bytes")
+        if size > len(tail) - at:
+            raise MalformedBody(f"{told}: binary_data_size is {size}; {len(tail) - at} bytes are left")
         tensors[name] = from_binary(told, datatype, shape, tail[at : at + size])
         at += size
     if at != len(tail):
@@ -140,11 +145,12 @@ def _outputs(head: dict[str, Any], binary: bool) -> dict[str, bool] | None:
     wanted: dict[str, bool] = {}
     for output in head["outputs"]:
         name = _name(output, "outputs")
+        told = f"output {named(name)}"
         if name in wanted:
-            raise MalformedBody(f"output {name} is there twice")
-        parameters = _object(output, "parameters", f"output {name}")
+            raise MalformedBody(f"{told} is there twice")
+        parameters = _object(output, "parameters", told)
         if parameters.get("classification"):
-            raise MalformedBody(f"output {name}: classification is not done here")
+            raise MalformedBody(f"{told}: classification is not done here")
         wanted[name] = parameters.get("binary_data", binary) is True
     return wanted or None
 

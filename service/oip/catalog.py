@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from service.codec.bound import most_elements
 from service.codec.datatypes import name_of
 from service.codec.rows import RowSpec
 from service.codec.tensors import Raw
@@ -71,12 +72,13 @@ class Model:
 
 
 class Catalog:
-    """The models of what is served; *rows* with the names of their tensors."""
+    """The models of what is served; *rows* with the names of their tensors; *most_elements* of a request's JSON."""
 
     def __init__(self, served: Served) -> None:
         self.served = served
         self.version = str(served.manifest.version)
         self.rows = Rows(replace(served.rows.inputs, field="x"), replace(served.rows.latents, field="z"))
+        self.most_elements = most_elements(self.rows, served.max_rows)
         able = served.manifest.capabilities.operations
         self.models = {model.op: model for model in _models(served) if model.op in able}
 

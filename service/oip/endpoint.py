@@ -18,7 +18,7 @@ from service.codec.compression import WBITS, compress, decompress
 from service.codec.records import flat
 from service.codec.rows import Array
 from service.codec.tensors import LENGTH_HEADER, Infer, read, write
-from service.errors import InvalidInput, NotReady, UnknownModel, UnsupportedMedia
+from service.errors import InvalidInput, NotReady, UnknownModel, UnsupportedMedia, shown
 from service.http.exchange import Endpoint, Handler, HeaderList, Reply
 from service.http.headers import Headers
 from service.manifest import Operation
@@ -55,9 +55,9 @@ class OIP:
         catalog = self.catalog()
         found = next((model for op, model in catalog.models.items() if op == name), None)
         if found is None:
-            raise UnknownModel(f"there is no model {name[:100]!r}; there are: {', '.join(catalog.models)}")
+            raise UnknownModel(f"there is no model {shown(name)}; there are: {', '.join(catalog.models)}")
         if version not in (None, catalog.version):
-            raise UnknownModel(f"model {name} has no version {str(version)[:100]!r}; it has: {catalog.version}")
+            raise UnknownModel(f"model {name} has no version {shown(version)}; it has: {catalog.version}")
         return found
 
     def check_ready(self) -> None:
@@ -111,7 +111,7 @@ class InferEndpoint:
         coding = headers.get(b"content-encoding").decode("latin-1").strip().lower()
         if coding not in ("", "identity", *WBITS):
             raise UnsupportedMedia(
-                f"the codings of bodies here are gzip and deflate; the Content-Encoding is {coding!r}"
+                f"the codings of bodies here are gzip and deflate; the Content-Encoding is {shown(coding)}"
             )
         return functools.partial(self._answer, self._oip.catalog(), model, headers, coding)
 
@@ -127,7 +127,7 @@ class InferEndpoint:
         SPENT.set(spent)
         if coding in WBITS:
             body = await asyncio.to_thread(decompress, body, coding, self._oip.max_body_bytes)
-        asked = read(body, headers.get(LENGTH_HEADER), model.raw)
+        asked = read(body, headers.get(LENGTH_HEADER), model.raw, catalog.most_elements)
         _check_names(model, asked)
         fields: dict[str, Any] = dict(asked.tensors)
         if "count" in fields:
@@ -153,7 +153,7 @@ def _check_names(model: Model, asked: Infer) -> None:
     ):
         able = [tensor.name for tensor in known]
         if unknown := [name for name in names if name not in able]:
-            raise InvalidInput(f"{model.op} has no {told} {unknown[0]!r}; it has: {', '.join(able)}")
+            raise InvalidInput(f"{model.op} has no {told} {shown(unknown[0])}; it has: {', '.join(able)}")
 
 
 def _count(tensor: Array) -> int:
@@ -166,7 +166,7 @@ def _sooner(deadline: float, asked: Infer) -> float:
     """The deadline, or the parameter `timeout` (microseconds; 0: none) from now on where that is sooner."""
     timeout_us = asked.parameters.get("timeout", 0)
     if type(timeout_us) is not int or timeout_us < 0:
-        raise InvalidInput(f"timeout must be a whole number of microseconds; given: {str(timeout_us)[:40]}")
+        raise InvalidInput(f"timeout must be a whole number of microseconds; given: {shown(timeout_us)}")
     return min(deadline, asyncio.get_running_loop().time() + timeout_us / 1e6) if timeout_us else deadline
 
 

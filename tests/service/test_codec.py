@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from pydantic import BaseModel, ValidationError
 from service import latent, messages
 from service.bundle import open_bundle
 from service.codec import json
-from service.codec.fields import Fields, read_options, read_rows, read_rows_flagged
+from service.codec.fields import Fields, add_query, read_options, read_rows, read_rows_flagged
 from service.codec.rows import RowSpec, Support
 from service.errors import InvalidInput, MalformedBody, TooLarge
 from service.finite import all_finite
@@ -545,6 +546,53 @@ def test_no_bytes_whatever_are_more_than_a_refusal(body: bytes) -> None:
     """400 or 422, never an error of ours."""
     for operation in OPERATIONS.values():
         assert (read_fast(operation, body) is None) == (read_as_documented(operation, body) is None)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"inputs": [[1]], "draws": [' + b",".join([b"{}"] * 200_000) + b"]}",
+        b'{"inputs": [[1, 2, 3]], ' + b",".join([b'"draws": 1'] * 200_000) + b"}",
+        b"{" + b",".join(b'"%d": 1' % n for n in range(200_000)) + b"}",
+        b'{"inputs": [' + b"[" * 500 * 400 + b"]" * 500 * 400 + b"]}",
+        b"[" + b"[]," * 200_000 + b"[]]",
+    ],
+    ids=["objects", "the same member", "members", "lists in lists", "no object"],
+)
+def test_json_that_no_request_can_need_is_refused_before_objects_are_made_of_it(body: bytes) -> None:
+    """Of one byte a parser makes up to sixty: 32 MiB of lists were 1.9 GB."""
+    tracemalloc.start()
+    with pytest.raises(TooLarge, match=r"the body's JSON has \d+ values, lists and objects; one request may have 4116"):
+        json.read_object(body, TABLE, most=MOST)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10**6
+
+
+def test_the_most_rows_that_a_request_may_have_are_within_the_bound_of_its_json() -> None:
+    """By the way of lists too, beside every option."""
+    for operation in OPERATIONS.values():
+        rows = np.ones((MOST, *operation.spec.shape)).tolist()
+        body = orjson.dumps({"options": {str(n): [] for n in range(1000)}, operation.spec.field: rows})
+        assert json.read_object(body, operation.spec, most=MOST)[operation.spec.field] == rows
+
+
+def test_rows_over_the_limit_are_counted_in_the_refusal_however_many() -> None:
+    """The number of rows says more than the number of commas."""
+    with pytest.raises(TooLarge, match="inputs has 50000 rows; one request may have 5"):
+        json.read_object(b'{"inputs": [' + b",".join([b"[1,2,3]"] * 50_000) + b"]}", TABLE, most=MOST)
+
+
+def test_a_refusal_does_not_repeat_what_it_refuses_without_end() -> None:
+    """Names and values come cut, and in printable characters."""
+    for fields in ({"draws": "\x00" * 10**5}, {"\x00" * 10**5: 1}, {str(n): 1 for n in range(1000)}):
+        with pytest.raises(InvalidInput) as refused:
+            read_options(messages.EncodeOptions, fields)
+        assert refused.value.detail.isprintable()
+        assert len(refused.value.detail) + len(str(refused.value.facts)) < 600
+    with pytest.raises(InvalidInput) as refused:
+        add_query({"\n": 1}, b"%0A=1")
+    assert refused.value.detail == r"'\n' is given twice"
 
 
 @pytest.mark.parametrize("depth", [100, 1023, 1025, 200_000])

@@ -66,6 +66,26 @@ def test_tensors_come_out_as_they_were_sent(parts: list[np.ndarray], space: int)
         assert array.flags.aligned
 
 
+def test_json_that_no_request_can_need_is_refused_before_objects_are_made_of_it() -> None:
+    """Counted in the JSON alone: raw tensors hold any bytes."""
+    body, length = framed(b'{"inputs": [' + b"{}," * 200_000 + b"{}]}")
+    tracemalloc.start()
+    with pytest.raises(TooLarge, match="400003 values, lists and objects; one request may have 5000"):
+        read(body, length, RAW, 5000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10**6
+    body, length = framed({"inputs": [binary(12_000, shape=[1000, 3])]}, b"," * 12_000)
+    assert read(body, length, RAW, 5000).tensors["x"].size == 3000
+
+
+def test_a_name_that_cannot_be_printed_is_quoted_in_a_refusal() -> None:
+    """It may have been chosen to spoil a log."""
+    with pytest.raises(MalformedBody) as refused:
+        read(orjson.dumps({"inputs": [tensor(name="\n\x00")] * 2}), b"", RAW)
+    assert refused.value.detail == r"input '\n\x00' is there twice"
+
+
 def test_binary_data_is_not_copied_where_memory_allows() -> None:
     """A million floats behind JSON whose length fits are the bytes of the body."""
     x = np.random.default_rng(0).random((1000, 3), np.float32)
@@ -171,7 +191,7 @@ def test_a_body_that_is_not_framed_right_is_refused(body: bytes, header: bytes, 
         ([binary(-12)], b"x" * 12, "binary_data_size is -12"),
         ([binary(12.0)], b"x" * 12, "binary_data_size is 12.0"),
         ([binary(True)], b"x", "binary_data_size is True"),
-        ([binary("12")], b"x" * 12, "binary_data_size is 12"),
+        ([binary("12")], b"x" * 12, "binary_data_size is '12'; it must be a whole number of bytes"),
         ([binary(10**100)], b"x" * 12, "binary_data_size is 1"),
         ([tensor(parameters={"binary_data_size": 12})], b"x" * 12, "give data or parameters.binary_data_size"),
         ([tensor(data=None)], b"", "give data or parameters.binary_data_size"),
