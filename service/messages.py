@@ -15,6 +15,8 @@ from typing_extensions import TypeAliasType
 from service.latent import MAX_SEED
 from service.manifest import Alpha, ScoreKind
 
+MAX_INTEGER = 2**53 - 1  # beyond it JSON's numbers are not the same whole number to everybody (RFC 8259, 6)
+
 Row = TypeAliasType(
     "Row",
     Annotated[
@@ -91,7 +93,7 @@ class DecodeRequest(DecodeOptions):
 class SampleRequest(_Request):
     """How many rows to draw from the model, and how."""
 
-    count: int = Field(1, ge=1, description="n, the rows to draw, up to limits.max_request_rows")
+    count: int = Field(1, ge=1, le=MAX_INTEGER, description="n, the rows to draw, up to limits.max_request_rows")
     seed: Seed = None
     temperature: float = Field(1.0, ge=0, le=10, description="the standard deviation of the latent draws; 0: none")
     truncation: float | None = Field(
@@ -158,6 +160,7 @@ class AnomalyScoreOptions(_Request):
     samples: int | None = Field(
         None,
         ge=1,
+        le=MAX_INTEGER,
         description="K, the latent draws of a score; only those that were calibrated (manifest.calibrated); null: "
         "manifest.scoring.samples",
     )

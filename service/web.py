@@ -18,7 +18,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from service.api import ROUTES
-from service.errors import NoReport, NotReady, ServiceError
+from service.errors import NoReport, NotReady, ServiceError, named
 from service.http.exchange import Exchange
 from service.http.refusals import documented, internal_error, refuse
 from service.metrics import Metrics
@@ -167,7 +167,7 @@ def make_web(service: Service, oip: OIP) -> FastAPI:
 
     @web.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> Response:
-        told = ServiceError(f"{request.method} {request.url.path}: {error.detail}")
+        told = ServiceError(f"{named(request.method)} {named(request.scope['path'])}: {error.detail}")
         told.status, told.type, told.title = (
             error.status_code,
             f"http-{error.status_code}",
@@ -188,5 +188,5 @@ async def _never(request: Request) -> Response:
 
 
 def _refusal(request: Request, error: ServiceError, headers: Any = None) -> Response:
-    status, media_type, body = refuse(request.url.path, error, request.state.request_id)
+    status, media_type, body = refuse(request.scope["path"], error, request.state.request_id)
     return Response(body, status, headers, media_type=media_type)

@@ -57,9 +57,12 @@ def read_options(model: type[Options], fields: Fields) -> Options:
         field = ".".join(str(part) for part in first["loc"])
         value = first["input"]
         given = shown(value) if isinstance(value, (int, float, str, bool)) else kind(value)
+        if isinstance(value, str):
+            value = named(value)
+        elif not isinstance(value, (int, float, bool)):
+            value = None  # lists may be too deep to be written
         context = first.get("ctx", {})
         limit = next((context[key] for key in ("ge", "gt", "le", "lt", "expected") if key in context), None)
-        value = named(value) if isinstance(value, str) else value
         raise InvalidInput(f"{field}: {first['msg']}; given: {given}", field=field, limit=limit, value=value) from None
 
 

@@ -33,9 +33,9 @@ def read(body: bytes) -> Array:
     """
     if len(body) < 10 or not body.startswith(_MAGIC):
         raise MalformedBody("the body is not a .npy file: it does not begin with \\x93NUMPY")
-    version = body[6]
-    if version not in (1, 2, 3):
-        raise MalformedBody(f"the body is a .npy file of version {version}; 1, 2 and 3 are read")
+    version, minor = body[6], body[7]
+    if version not in (1, 2, 3) or minor:
+        raise MalformedBody(f"the body is a .npy file of version {version}.{minor}; 1.0, 2.0 and 3.0 are read")
     width = 2 if version == 1 else 4
     length = int.from_bytes(body[8 : 8 + width], "little")
     start = 8 + width + length
@@ -71,7 +71,7 @@ def write_npz(arrays: Mapping[str, Array]) -> bytes:
 def _header(raw: bytes) -> tuple[np.dtype[np.generic], tuple[int, ...], bool]:
     text = raw.decode("latin-1")
     try:
-        header = ast.literal_eval(text.strip()) if _PLAIN.fullmatch(text) else None
+        header = ast.literal_eval(text) if _PLAIN.fullmatch(text) else None
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         header = None
     if not isinstance(header, dict) or set(header) != {"descr", "fortran_order", "shape"}:

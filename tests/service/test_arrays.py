@@ -242,7 +242,9 @@ PLAIN = "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 3), }"
     [
         (b"", "not a .npy file"),
         (b"PK\x03\x04 a zip file", "not a .npy file"),
-        (headed(PLAIN, bytes(12), version=4), "version 4; 1, 2 and 3 are read"),
+        (headed(PLAIN, bytes(12), version=4), r"version 4\.0; 1\.0, 2\.0 and 3\.0 are read"),
+        (headed(PLAIN, bytes(12)).replace(b"\x01\x00", b"\x01\x01", 1), r"version 1\.1; "),
+        (headed("\n " + PLAIN, bytes(12)), "not a dictionary"),
         (headed(PLAIN, bytes(12), length=9999), "the .npy header has 9999 bytes"),
         (headed(PLAIN, bytes(12), version=2, length=2**32 - 1), "the .npy header has 4294967295 bytes"),
         (headed(PLAIN, bytes(11)), r"tells of 12 bytes, shape \[1, 3\]; 11 came"),

@@ -24,6 +24,7 @@ from service.codec.fields import Fields, add_query, read_options, read_rows, rea
 from service.codec.rows import RowSpec, Support
 from service.errors import InvalidInput, MalformedBody, TooLarge
 from service.finite import all_finite
+from service.http.refusals import refuse
 
 TABLE = RowSpec("inputs", (3,), np.dtype(np.float64))
 IMAGE = RowSpec("inputs", (2, 3), np.dtype(np.float32))
@@ -602,3 +603,11 @@ def test_nesting_without_end_is_refused_and_does_not_end_the_process(depth: int)
         body = b'{"inputs": ' + b"[" * depth + inside + b"]" * depth + b"}"
         for operation in OPERATIONS.values():
             assert read_fast(operation, body) is None
+
+
+def test_a_value_of_any_depth_can_be_refused() -> None:
+    """The refusal can be written: orjson writes 254 lists in one another, and reads 1,024."""
+    deep = orjson.loads(b"[" * 1000 + b"]" * 1000)
+    with pytest.raises(InvalidInput, match="draws: Input should be a valid integer; given: a list") as refused:
+        read_options(messages.EncodeOptions, {"draws": deep})
+    assert refuse("/v1/encode", refused.value, "1").status == 422
