@@ -60,7 +60,9 @@ def from_binary(told: str, datatype: str, shape: Sequence[int], data: memoryview
     if not array.flags.aligned:
         array = np.frombuffer(bytes(data), dtype)
     if datatype == "BF16":
-        array = (array.astype(np.uint32) << 16).view(np.float32)
+        bits = array.astype(np.uint32)
+        bits <<= 16
+        array = bits.view(np.float32)
     return array.reshape(shape)
 
 
