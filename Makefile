@@ -4,14 +4,20 @@ BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 EXTRA ?= cpu
 BUILDER ?= docker build
+SEED ?= 0
+INPUTS ?= 1000000
 
-.PHONY: serve test lint fix openapi example-bundle bench-bundle bench-digits gpu-wheel-check image image-check clean
+.PHONY: serve test fuzz lint fix openapi example-bundle bench-bundle bench-digits gpu-wheel-check image image-check clean
 
 serve: .venv/.serve  ## serve the shipped example, or VAE_BUNDLE, on port 8000, on the CPU, without torch
 	$(BIN)/vae-serve
 
 test: .venv/.dev  ## run every test
 	$(BIN)/pytest
+
+fuzz: .venv/.dev  ## a million inputs to every parser, and the memory that bombs take; what fails is in build/fuzz
+	$(BIN)/python -m benchmarks.bombs
+	$(BIN)/python -m benchmarks.fuzz --inputs $(INPUTS) --seed $(SEED)
 
 lint: .venv/.dev  ## formatting, rules, types
 	$(BIN)/ruff format --check .
