@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel
 
 from service import messages, replies
-from service.codec import json, npy
+from service.codec import json, npy, slices
 from service.codec.fields import Fields, add_query
 from service.codec.records import flat
 from service.errors import InvalidInput, UnsupportedMedia, named, shown
@@ -24,6 +24,7 @@ from service.manifest import Operation
 from service.operations import TASKS, Request, Served, Service, serving
 from service.spent import SPENT, Spent
 from service.statistics import Statistics
+from service.turns import Turns
 
 
 @dataclass(frozen=True)
@@ -81,9 +82,10 @@ def writes(read: str) -> tuple[str, ...]:
 class V1:
     """Answers one of the ROUTES."""
 
-    def __init__(self, op: Operation, service: Service, statistics: Statistics) -> None:
+    def __init__(self, op: Operation, service: Service, statistics: Statistics, turns: Turns) -> None:
         self.route = f"/v1/{op}"
         self._statistics = statistics
+        self._turns = turns
         self._task = TASKS[op]
         self._service = service
         self._reads = reads(op)
@@ -109,7 +111,11 @@ class V1:
         op, metrics = self._task.op, self._service.metrics
         spent = Spent(op)
         SPENT.set(spent)
-        fields = json.read_object(body, *served.rows, most=served.max_rows) if read == media.JSON else {}
+        fields: Fields = {}
+        if read == media.JSON and len(body) <= slices.LONG:
+            fields = json.read_object(body, *served.rows, most=served.max_rows)
+        elif read == media.JSON:
+            fields = await self._turns.take(slices.read(body, *served.rows, most=served.max_rows), deadline)
         if query:
             add_query(fields, query)
         if read == media.NPY:
@@ -120,7 +126,11 @@ class V1:
         reply, rows = await self._task.run(Request(served, served.rows, fields, deadline, spent, metrics))
         spent.lap()
         if write == media.JSON:
-            answer = json.write({"model": served.model, **reply})
+            reply = {"model": served.model, **reply}
+            if slices.is_long(reply):
+                answer = await self._turns.take(slices.write(reply), deadline)
+            else:
+                answer = json.write_object(reply)
         elif write == media.NPZ:
             answer = npy.write_npz(flat({"model": served.model, **reply}))
         else:

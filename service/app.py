@@ -25,6 +25,7 @@ from service.oip.routes import PREFIX
 from service.operations import Served
 from service.settings import Settings
 from service.statistics import Statistics
+from service.turns import Turns
 from service.vae import VAE, Work
 from service.web import COLD_ROUTES, make_web
 
@@ -44,8 +45,9 @@ class App:
         self._engine: Engine | None = None
         self._statistics = Statistics()
         self._oip = OIP(self, self._statistics, settings.max_body_bytes)
+        turns = Turns()
         self._hot: dict[str, Endpoint] = {
-            **{route.path: V1(route.op, self, self._statistics) for route in ROUTES},
+            **{route.path: V1(route.op, self, self._statistics, turns) for route in ROUTES},
             **self._oip.endpoints,
         }
         self._web = make_web(self, self._oip)

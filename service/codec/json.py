@@ -33,7 +33,7 @@ def read_object(body: bytes, *specs: RowSpec, most: int = sys.maxsize) -> Fields
 
     Raises MalformedBody, or TooLarge for more than *most* rows, and for more JSON than so many rows can need.
     """
-    fields = _read_fast(body, {spec.field: spec for spec in specs}, most)
+    fields = read_flat(body, {spec.field: spec for spec in specs}, most)
     if fields is not None:
         return fields
     check_elements(body, len(body), most_elements(specs, most))
@@ -46,7 +46,7 @@ def read_object(body: bytes, *specs: RowSpec, most: int = sys.maxsize) -> Fields
     return fields
 
 
-def write(fields: Fields) -> bytes:
+def write_object(fields: Fields) -> bytes:
     """A JSON object of what a reply may hold (float32 in its shortest exact form; NaN and what is masked as null)."""
     return orjson.dumps(fields, default=_plain, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATACLASS)
 
@@ -60,7 +60,7 @@ def _plain(value: object) -> Any:
     raise TypeError(f"a reply holds a {type(value).__name__}. This is a bug.")
 
 
-def _read_fast(body: bytes, specs: dict[str, RowSpec], most: int) -> Fields | None:
+def read_flat(body: bytes, specs: dict[str, RowSpec], most: int) -> Fields | None:
     """As `read_object`, where scalars and well-formed rows are all there is; None: somebody else must decide."""
     if body.startswith(_BOM):  # JSON has none (RFC 8259, 8.1), but simdjson skips it
         return None

@@ -31,6 +31,15 @@ class Records:
     absent: frozenset[int] = frozenset()
     lists: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
+    def __len__(self) -> int:
+        """The rows of the first axis."""
+        return len(next(iter(self.columns.values())))
+
+    def part(self, start: int, stop: int) -> Records:
+        """The rows from *start* to *stop*."""
+        absent = frozenset(row - start for row in self.absent if start <= row < stop)
+        return Records({name: array[start:stop] for name, array in self.columns.items()}, absent, self.lists)
+
     def objects(self) -> list[Any]:
         """The records as nested lists of dictionaries, None for a row without."""
         columns = {name: array.tolist() for name, array in self.columns.items()}

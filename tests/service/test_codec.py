@@ -313,7 +313,7 @@ float32s = st.floats(width=32, allow_nan=False, allow_infinity=False)
 @example(x=np.array([[1e-45, -1e-45], [np.float32(0.1), -0.0]], np.float32))
 def test_float32_survives_the_way_to_json_and_back_to_the_bit(x: NDArray[np.float32]) -> None:
     """A latent vector from /v1/encode decodes as itself: replies have the shortest text that is exact."""
-    fields = json.read_object(json.write({"inputs": x}), LATENT_INPUTS)
+    fields = json.read_object(json.write_object({"inputs": x}), LATENT_INPUTS)
     assert read_rows(fields, LATENT_INPUTS, MOST).tobytes() == x.tobytes()
 
 
@@ -339,7 +339,7 @@ def test_a_nul_in_a_name_is_a_name() -> None:
 @given(x=npst.arrays(np.float64, st.tuples(st.integers(1, MOST), st.just(3)), elements=st.floats(-1e308, 1e308)))
 def test_float64_survives_the_way_to_json_and_back_to_the_bit(x: NDArray[np.float64]) -> None:
     """An epoch time keeps its milliseconds."""
-    assert read_rows(json.read_object(json.write({"inputs": x}), TABLE), TABLE, MOST).tobytes() == x.tobytes()
+    assert read_rows(json.read_object(json.write_object({"inputs": x}), TABLE), TABLE, MOST).tobytes() == x.tobytes()
 
 
 @dataclass(frozen=True)
