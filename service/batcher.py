@@ -9,8 +9,9 @@ batch that is expected to be short is run in the event loop, because the hop to 
 a batch. Longer ones run in the thread, and the loop stays free.
 
 No caller can harm another, and none waits for ever: every future is settled on every path, be it an answer, an
-error of `run`, the deadline, a full queue or shutdown. Calls whose caller is gone or whose deadline has passed are
-dropped when the batch is formed, so they cost nothing.
+error of `run`, the deadline, a full queue or shutdown. The calls of a batch that failed are run again, each by itself,
+so that only those fail whose rows are at fault. Calls whose caller is gone or whose deadline has passed are dropped
+when the batch is formed, so they cost nothing.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import functools
 import logging
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, Protocol, TypeVar
@@ -68,6 +70,7 @@ class Batcher(Generic[Key]):
         self._max_inline_s = max_inline_s
         self._queues: Queues[Key] = Queues(max_batch_rows)
         self._batch: list[Chunk[Key]] = []  # what runs
+        self._alone: deque[Chunk[Key]] = deque()  # what failed together, and is to run one by one
         self._pace: Pace[Key] = Pace()
         self._turn: asyncio.Handle | None = None  # of `_take_turn`, while it is to come
         self._lingering = False
@@ -153,16 +156,12 @@ class Batcher(Generic[Key]):
         try:
             if self._linger():
                 return
-            batch = self._batch = self._queues.form(time.monotonic())
+            batch = self._batch = self._next_batch()
             if not batch:
                 self._idle.set()
                 return
             key = batch[0].call.key
-            rows = 0
-            for call, start, stop in batch:
-                rows += stop - start
-                if start == 0 and call.spent is not None:
-                    call.spent.queue += call.since - call.arrived
+            rows = sum([stop - start for _, start, stop in batch])
             work = rows * batch[0].call.weight
             if self._pace.expected(key, work) > self._max_inline_s:
                 future = self._loop.run_in_executor(self._thread, self._compute, key, batch, rows)
@@ -171,6 +170,13 @@ class Batcher(Generic[Key]):
                 self._settle(key, rows, work, functools.partial(self._compute, key, batch, rows))
         except Exception:
             self._went_wrong()
+
+    def _next_batch(self) -> list[Chunk[Key]]:
+        while self._alone:
+            chunk = self._alone.popleft()
+            if not chunk.call.answer.done():
+                return [chunk]
+        return self._queues.form(time.monotonic())
 
     def _linger(self) -> bool:
         """Give others the time to join, until the batch is full or its oldest call has waited the delay."""
@@ -209,15 +215,17 @@ class Batcher(Generic[Key]):
             outputs, seconds = result()
         except Exception as error:
             log.error("a batch of %d rows for %s failed", rows, key, exc_info=error)
-            told = error if isinstance(error, ServiceError) else InferenceFailed("the model could not be run")
-            for chunk in batch:
-                chunk.call.fail(told)
+            if len(batch) > 1:
+                self._alone.extend(batch)
+            elif batch:
+                told = error if isinstance(error, ServiceError) else InferenceFailed("the model could not be run")
+                batch[0].call.fail(told)
         else:
             self._observer.ran(key, rows, seconds)
             self._pace.ran(key, work, seconds)
             _scatter(batch, outputs, seconds)
         self._batch = []  # an idle server holds on to nobody's rows
-        if self._queues:
+        if self._queues or self._alone:
             self._call_turn()
         else:
             self._idle.set()
@@ -231,7 +239,7 @@ class Batcher(Generic[Key]):
         """A deadline may have passed: tell whom it concerns, and wait for the next one."""
         now, first = time.monotonic(), math.inf
         self._alarm, self._alarm_at = None, math.inf
-        for call in (*self._queues, *(chunk.call for chunk in self._batch)):
+        for call in (*self._queues, *(chunk.call for chunk in (*self._batch, *self._alone))):
             if call.deadline <= now:
                 call.expire()
             elif not call.answer.done():
@@ -245,9 +253,10 @@ class Batcher(Generic[Key]):
         self._idle.set()
 
     def _fail_all(self, error: ServiceError) -> None:
-        for call in (*self._queues.clear(), *(chunk.call for chunk in self._batch)):
+        for call in (*self._queues.clear(), *(chunk.call for chunk in (*self._batch, *self._alone))):
             call.fail(error)
         self._batch = []
+        self._alone.clear()
 
 
 class Pace(Generic[Key]):

@@ -73,7 +73,7 @@ class Call(Generic[Key]):
 
 
 class Chunk(NamedTuple, Generic[Key]):
-    """Rows *start* to *stop* of one call, in a batch. *first*: none of its rows were in a batch before."""
+    """Rows *start* to *stop* of one call, in a batch."""
 
     call: Call[Key]
     start: int
@@ -154,6 +154,8 @@ class Queues(Generic[Key]):
             if batch and left * weight > room:
                 break
             rows = min(left, max(1, room // weight))  # one row must run, however heavy
+            if not call.taken and call.spent is not None:
+                call.spent.queue += now - call.arrived
             batch.append(Chunk(call, call.taken, call.taken + rows))
             call.taken += rows
             call.since = now

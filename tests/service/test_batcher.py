@@ -253,20 +253,40 @@ def test_a_deadline_is_kept_even_when_the_engine_hangs() -> None:
     run(test)
 
 
-def test_an_error_of_the_engine_reaches_every_call_of_its_batch_and_no_other() -> None:
-    """The batcher outlives what it runs."""
+def test_an_error_of_the_engine_reaches_the_call_whose_rows_are_at_fault_and_no_other() -> None:
+    """Those that were in its batch are run again by themselves; the batcher outlives what it runs."""
 
     async def test() -> None:
         engine = Doubler()
         bench = Bench(engine)
         await busy(engine, bench)
-        bad, beside, other = bench.submit(-1), bench.submit(1), bench.submit(2, key="other")
+        before, bad, beside, other = bench.submit(7), bench.submit(-1), bench.submit(1), bench.submit(2, key="other")
+        gone = bench.submit(3)
+        asyncio.get_running_loop().call_later(0.05, engine.gate.set)
+        asyncio.get_running_loop().call_later(0.02, gone.cancel)
+        with pytest.raises(InferenceFailed):
+            await bad
+        assert [y(await call) for call in (before, beside, other)] == [[14], [2], [4]]
+        assert engine.batches[1:] == [("k", [7, -1, 1]), ("k", [7]), ("k", [-1]), ("k", [1]), ("other", [2])]
+        assert y(await bench.submit(5)) == [10]
+        await bench.batcher.close(1)
+
+    run(test)
+
+
+def test_an_engine_that_fails_on_everything_fails_everybody_and_each_once() -> None:
+    """A batch that failed is run again call by call, and no further."""
+
+    async def test() -> None:
+        engine = Doubler()
+        bench = Bench(engine, max_batch_rows=4)
+        await busy(engine, bench)
+        calls = [bench.submit(-1, -2, -3), bench.submit(-4), bench.submit(-5, -6, -7, -8, -9)]
         engine.gate.set()
-        for call in (bad, beside):
+        for call in calls:
             with pytest.raises(InferenceFailed):
                 await call
-        assert y(await other) == [4]
-        assert y(await bench.submit(5)) == [10]
+        assert [rows for _, rows in engine.batches[1:]] == [[-1, -2, -3, -4], [-1, -2, -3], [-4], [-5, -6, -7, -8]]
         await bench.batcher.close(1)
 
     run(test)
