@@ -13,8 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from service.batcher import Batcher
 from service.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded
@@ -422,71 +420,6 @@ def test_a_delay_lets_others_join_but_a_full_batch_does_not_wait() -> None:
         assert [y(await call) for call in (first, *others)] == [[2], [4], [6]]
         assert engine.batches == [("k", [1, 2, 3])]
         await bench.batcher.close(0.01)
-
-    run(test)
-
-
-calls = st.lists(
-    st.fixed_dictionaries(
-        {
-            "rows": st.integers(1, 12),
-            "key": st.sampled_from("ab"),
-            "fate": st.sampled_from(["stay", "stay", "stay", "cancel", "expire", "fail"]),
-            "weight": st.integers(1, 3),
-            "pause": st.booleans(),
-        }
-    ),
-    min_size=1,
-    max_size=20,
-)
-
-
-@settings(max_examples=150, deadline=None)
-@given(
-    calls=calls,
-    max_batch_rows=st.integers(1, 10),
-    max_queue_rows=st.integers(1, 60),
-    max_inline_s=st.sampled_from([0.0, 10.0]),
-)
-def test_every_call_gets_exactly_its_own_rows_or_a_named_error(
-    calls: list[dict[str, Any]], max_batch_rows: int, max_queue_rows: int, max_inline_s: float
-) -> None:
-    """Whatever the sizes, orders, departures, deadlines and errors, in the loop or in the thread: no mixed rows."""
-
-    async def test() -> None:
-        engine = Doubler()
-        limits = {"max_batch_rows": max_batch_rows, "max_queue_rows": max_queue_rows, "max_inline_s": max_inline_s}
-        bench = Bench(engine, **limits)
-        submitted: list[tuple[list[float], dict[str, Any], asyncio.Future[Rows]]] = []
-        for number, call in enumerate(calls):
-            values = [1.0 + 100 * number + i for i in range(call["rows"])]
-            if call["fate"] == "fail":
-                values[-1] = -1.0
-            timeout_s = -1.0 if call["fate"] == "expire" else 10.0
-            key = f"{call['key']}{call['weight']}"
-            try:
-                future = bench.submit(*values, key=key, timeout_s=timeout_s, weight=call["weight"])
-            except Overloaded:
-                continue
-            submitted.append((values, call, future))
-            if call["fate"] == "cancel":
-                asyncio.get_running_loop().call_soon(future.cancel)
-            if call["pause"]:
-                await asyncio.sleep(0)
-        failures = any(call["fate"] == "fail" for _, call, _ in submitted)
-        for values, call, future in submitted:
-            try:
-                assert y(await asyncio.wait_for(asyncio.shield(future), 10)) == [2 * value for value in values]
-                assert call["fate"] in ("stay", "cancel")
-            except asyncio.CancelledError:
-                assert call["fate"] == "cancel"
-            except DeadlineExceeded:
-                assert call["fate"] == "expire"
-            except InferenceFailed:
-                assert failures
-        await bench.batcher.close(10)
-        assert bench.batcher.waiting() == {}
-        assert all(future.done() for _, _, future in submitted)
 
     run(test)
 
