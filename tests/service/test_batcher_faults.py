@@ -223,7 +223,7 @@ trials = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(trial=trials)
 def test_every_caller_gets_exactly_the_own_rows_or_the_own_error(trial: Trial) -> None:
     """Whatever the sizes, orders, departures, deadlines and errors, in the loop or in the thread."""
@@ -301,11 +301,11 @@ def some_trial(seed: int) -> Trial:
 def test_a_fault_that_batchers_have_is_caught(fault: str) -> None:
     """A property that cannot fail proves nothing."""
     make = broken(*FAULTS[fault])
-    assert any(verdict(make, some_trial(seed)) for seed in range(60)), f"nothing shows that {fault}"
+    assert any(verdict(make, some_trial(seed)) for seed in range(40)), f"nothing shows that {fault}"
 
 
 def test_the_trials_that_catch_the_faults_find_none_in_the_batcher() -> None:
     """Loaded in the same way as the broken ones."""
     make = broken(BATCHER, "Batcher", "Batcher")
-    found: dict[int, Any] = {seed: verdict(make, some_trial(seed)) for seed in range(60)}
+    found: dict[int, Any] = {seed: verdict(make, some_trial(seed)) for seed in range(40)}
     assert {seed: wrong for seed, wrong in found.items() if wrong} == {}
