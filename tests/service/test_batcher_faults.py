@@ -109,7 +109,7 @@ async def _calls(served: batcher.Batcher[str], engine: Engine, trial: Trial) -> 
     loop = asyncio.get_running_loop()
     if trial.held:
         engine.gate.clear()
-        served.submit("first1", {"x": np.array([0.5])}, loop.time() + 10)
+        served.submit("first1", {"x": np.array([0.5])}, loop.time() + 10).add_done_callback(_looked_at)
         await asyncio.sleep(0.01)
     here: list[tuple[list[float], Caller, asyncio.Future[Rows]]] = []
     for number, caller in enumerate(trial.callers):
@@ -122,6 +122,7 @@ async def _calls(served: batcher.Batcher[str], engine: Engine, trial: Trial) -> 
             answer = served.submit(key, {"x": np.array(values)}, loop.time() + patience, caller.weight)
         except Overloaded:
             continue
+        answer.add_done_callback(_looked_at)
         here.append((values, caller, answer))
         queued = sum(waiting.rows * int(key[-1]) for key, waiting in served.waiting().items())
         if queued > max(trial.max_queue_rows, caller.rows * caller.weight):
@@ -177,7 +178,9 @@ async def _aftermath(served: batcher.Batcher[str], engine: Engine, observer: Obs
     loop = asyncio.get_running_loop()
 
     def submit(value: float, key: str, patience: float = 10.0) -> asyncio.Future[Rows]:
-        return served.submit(key, {"x": np.array([value])}, loop.time() + patience)
+        answer = served.submit(key, {"x": np.array([value])}, loop.time() + patience)
+        answer.add_done_callback(_looked_at)
+        return answer
 
     observer.bug = True
     done, waiting = await asyncio.wait([submit(1, "a1"), submit(2, "b1")], timeout=PATIENCE_S)
@@ -201,6 +204,12 @@ async def _aftermath(served: batcher.Batcher[str], engine: Engine, observer: Obs
     if waiting:
         return "somebody waits for ever after shutdown"
     return None if all(isinstance(answer.exception(), NotReady) for answer in answers) else "shutdown was not told"
+
+
+def _looked_at(answer: asyncio.Future[Rows]) -> None:
+    """Or asyncio complains of an error that nobody asked for, when a broken batcher is gone."""
+    if not answer.cancelled():
+        answer.exception()
 
 
 callers = st.builds(
