@@ -132,7 +132,7 @@ class Bodies(RuleBasedStateMachine):
     @rule(rows=st.lists(st.lists(st.floats(-1e3, 1e3), min_size=3, max_size=3), min_size=1, max_size=5))
     def good_body(self, rows: list[list[float]]) -> None:
         """Read right, whatever came before."""
-        fields = json.read_object(json.write({"inputs": rows}), json_bodies.TABLE, most=5)
+        fields = json.read_object(json.write_object({"inputs": rows}), json_bodies.TABLE, most=5)
         array = read_rows(fields, json_bodies.TABLE, 5)
         assert array.tolist() == rows
         self.kept.append((array, array.tobytes()))
