@@ -26,7 +26,7 @@ RUN case "$EXTRA" in cpu) device=cpu ;; gpu) device=cuda ;; \
     && python -c "import tomllib; \
 project = tomllib.load(open('/build/pyproject.toml', 'rb'))['project']; \
 extras = project['optional-dependencies']; \
-service = project['dependencies'] + extras['$EXTRA']; \
+service = project['dependencies'] + extras['$EXTRA'] + extras['images']; \
 open('service.txt', 'w').write('\n'.join(service)); \
 open('training.txt', 'w').write('\n'.join(service + extras['training']))"
 

@@ -64,9 +64,9 @@ clean:  ## forget the environments and what was built
 	$(PYTHON) -m venv .venv
 
 .venv/.serve: .venv/bin/python pyproject.toml constraints.txt
-	$(PIP) --editable '.[cpu]'
+	$(PIP) --editable '.[cpu,images]'
 	touch $@
 
 .venv/.dev: .venv/.serve
-	$(PIP) --editable '.[cpu,training,dev]'
+	$(PIP) --editable '.[cpu,images,training,dev]'
 	touch $@

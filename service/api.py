@@ -7,12 +7,14 @@ nothing of sockets.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from pydantic import BaseModel
 
-from service import messages, replies
+from service import messages, pictures, replies
 from service.codec import json, npy, slices
 from service.codec.fields import Fields, add_query
 from service.codec.records import flat
@@ -65,18 +67,34 @@ ROW_FIELDS = {"encode": 0, "decode": 1, "sample": None, "interpolate": 0, "recon
 """Which of `Rows` an array that is a whole body is; None: no rows are sent."""
 
 
-_JSON_FIRST = (media.JSON, media.NPZ, media.NPY)
-_ARRAYS_FIRST = (media.NPZ, media.NPY, media.JSON)
+_ROWS = (media.JSON, media.NPY)
+READS: dict[Operation, tuple[str, ...]] = {
+    "encode": (*_ROWS, media.PNG, media.JPEG, media.FORM),
+    "decode": _ROWS,
+    "sample": (media.JSON,),
+    "interpolate": (*_ROWS, media.FORM),  # one picture is no path
+    "reconstruct": (*_ROWS, media.PNG, media.JPEG, media.FORM),
+    "anomaly-score": (*_ROWS, media.PNG, media.JPEG, media.FORM),
+}
+"""The media types of bodies; pictures, and forms of them, where the model's inputs are images."""
+
+WRITES: dict[Operation, tuple[str, ...]] = {
+    route.op: (media.JSON, media.NPZ, media.NPY, *([media.PNG] if MAIN[route.op] == "outputs" else []))
+    for route in ROUTES
+}
+"""The media types of replies; pictures where the model's outputs are images."""
+
+ARRAYS_FIRST = (media.NPZ, media.NPY, media.JSON, media.PNG)
+"""The media types of replies to an array, the first by default."""
 
 
-def reads(op: Operation) -> tuple[str, ...]:
-    """The media types that a body may have."""
-    return (media.JSON,) if ROW_FIELDS[op] is None else (media.JSON, media.NPY)
+class _Spoken(NamedTuple):
+    """The media types of one operation on what is *served*; *absent*: those that are not there, and why."""
 
-
-def writes(read: str) -> tuple[str, ...]:
-    """The media types that a reply to a body of the type *read* may have, the default first."""
-    return _JSON_FIRST if read == media.JSON else _ARRAYS_FIRST
+    served: Served
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    absent: dict[str, str]
 
 
 class V1:
@@ -88,26 +106,40 @@ class V1:
         self._turns = turns
         self._task = TASKS[op]
         self._service = service
-        self._reads = reads(op)
+        self._spoken: _Spoken | None = None
 
     def admit(self, headers: Headers) -> Handler:
         """Raise NotReady, Unsupported, Overloaded, NotAcceptable or UnsupportedMedia."""
         served = serving(self._service, self._task.op)
-        read = media.of_body(headers.get(b"content-type"), self._reads)
-        write = media.of_reply(headers.get(b"accept"), writes(read))
+        spoken = self._spoken
+        if spoken is None or spoken.served is not served:
+            spoken = self._spoken = self._speak(served)
+        read = media.of_body(headers.get(b"content-type"), spoken.reads, spoken.absent)
+        writes = spoken.writes
+        if read == media.NPY:
+            writes = tuple(name for name in ARRAYS_FIRST if name in writes)
+        write = media.of_reply(headers.get(b"accept"), writes, spoken.absent)
         encoding = headers.get(b"content-encoding")
         if encoding not in (b"", b"identity"):
             given = encoding.decode("latin-1")
             raise UnsupportedMedia(
                 f"send the body uncompressed; the Content-Encoding is {shown(given)}", value=named(given)
             )
-        return functools.partial(self._answer, served, headers.query, read, write)
+        return functools.partial(self._answer, served, headers, read, write)
 
     def answered(self, seconds: float, spent: Spent | None) -> None:
         """For the statistics of the operation."""
         self._statistics.answered(self._task.op, seconds, spent)
 
-    async def _answer(self, served: Served, query: bytes, read: str, write: str, body: bytes, deadline: float) -> Reply:
+    def _speak(self, served: Served) -> _Spoken:
+        """What can be read and written for the bundle."""
+        absent, op = pictures.absent(served.manifest.inputs), self._task.op
+        reads, writes = (tuple(name for name in names if name not in absent) for names in (READS[op], WRITES[op]))
+        return _Spoken(served, reads, writes, absent)
+
+    async def _answer(
+        self, served: Served, headers: Headers, read: str, write: str, body: bytes, deadline: float
+    ) -> Reply:
         op, metrics = self._task.op, self._service.metrics
         spent = Spent(op)
         SPENT.set(spent)
@@ -116,16 +148,21 @@ class V1:
             fields = json.read_object(body, *served.rows, most=served.max_rows)
         elif read == media.JSON:
             fields = await self._turns.take(slices.read(body, *served.rows, most=served.max_rows), deadline)
-        if query:
-            add_query(fields, query)
+        if headers.query:
+            add_query(fields, headers.query)
         if read == media.NPY:
             field = self._array_field(served, fields)
             if field in fields:
                 raise InvalidInput(f"{field} is given twice: in the query, and as the body", field=field)
             fields[field] = npy.read(body)
+        elif read != media.JSON:
+            await pictures.add(fields, served, body, read, headers.get(b"content-type"))
+        draw = pictures.drawing(op, served, fields) if write == media.PNG else None
         reply, rows = await self._task.run(Request(served, served.rows, fields, deadline, spent, metrics))
         spent.lap()
-        if write == media.JSON:
+        if draw is not None:
+            answer = await asyncio.to_thread(draw, reply)
+        elif write == media.JSON:
             reply = {"model": served.model, **reply}
             if slices.is_long(reply):
                 answer = await self._turns.take(slices.write(reply), deadline)

@@ -11,14 +11,23 @@ from typing import Any
 from fastapi import APIRouter
 
 from service import errors
-from service.api import MAIN, ROUTES, Route, reads, writes
+from service.api import ARRAYS_FIRST, MAIN, READS, ROUTES, WRITES, Route
 from service.http import media
 from service.http.refusals import documented
+from service.messages import SheetOptions
 from service.oip.messages import InferenceReply, InferenceRequest
 from service.oip.routes import INFER, TAG
 from service.operations import TASKS
 
 _BINARY = {"type": "string", "format": "binary"}
+_FORM = {
+    "type": "object",
+    "description": "pictures of the model's size; the other fields are options",
+    "properties": {
+        "inputs": {"type": "array", "items": _BINARY, "description": "PNG or JPEG files, one a row, each with its type"}
+    },
+    "required": ["inputs"],
+}
 _OF_A_BODY = (
     errors.MalformedBody,
     errors.LengthRequired,
@@ -53,21 +62,28 @@ def _enter(router: APIRouter, route: Route) -> None:
     options = TASKS[route.op].options.model_json_schema()["properties"]
     parameters = [_in_query(name, schema) for name, schema in options.items()]
     rows = [name for name in route.request.model_fields if name not in options]
-    takes = {kind: {"schema": _BINARY} for kind in reads(route.op) if kind != media.JSON}
-    gives = {kind: {"schema": _BINARY} for kind in writes(media.JSON) if kind != media.JSON}
+    takes = {kind: {"schema": _FORM if kind == media.FORM else _BINARY} for kind in READS[route.op][1:]}
+    gives = {kind: {"schema": _BINARY} for kind in WRITES[route.op][1:]}
     told = [(model.__doc__ or "").strip() for model in (route.request, route.reply)]
-    if takes:
-        told.append(
-            f"The body is JSON, or {' or '.join(takes)}: one array, {' or '.join(rows)}, the options in the query."
-        )
+    if media.NPY in takes:
+        told.append(f"The body is JSON, or {media.NPY}: one array, {' or '.join(rows)}, the options in the query.")
+    if media.PNG in takes:
+        told.append(f"For models of images it may be {media.PNG} or {media.JPEG}: one row, the options in the query.")
+    if media.FORM in takes:
+        told.append(f"{media.FORM} is several pictures, each a field {rows[0]}; the other fields are options.")
     if options:
         told.append("Options are in the query or in a JSON body, each in one of the two.")
     told.append(
         f"The reply is JSON, {media.NPZ} of all its fields, or {media.NPY} of {MAIN[route.op]}, as Accept says."
     )
+    if media.PNG in gives:
+        told.append(f"For models of images {media.PNG} is a contact sheet of {MAIN[route.op]}.")
+        drawn = SheetOptions.model_json_schema()["properties"]
+        for name, schema in drawn.items():
+            parameters.append(_in_query(name, {**schema, "description": f"with {media.PNG}: {schema['description']}"}))
     if takes:
-        told.append(f"Where it does not say, an array is answered by {writes(media.NPY)[0]}.")
-    if len(rows) > 1:
+        told.append(f"Where it does not say, an array is answered by {ARRAYS_FIRST[0]}.")
+    if len(rows) > 1 and media.NPY in takes:
         parameters.append(
             {
                 "name": "array",

@@ -180,3 +180,14 @@ class AnomalyScoreRequest(AnomalyScoreOptions):
     """Rows to score."""
 
     inputs: Inputs
+
+
+class SheetOptions(_Request):
+    """How a reply is drawn as one picture, whatever the operation."""
+
+    columns: int | None = Field(
+        None, ge=1, le=1024, description="tiles in a line; null: about a square, for interpolate one line a leg"
+    )
+    scale: int | None = Field(
+        None, ge=1, le=64, description="pixels of the picture for each side of a pixel; null: tiles have 64 or more"
+    )

@@ -34,7 +34,10 @@ Request bodies under `/v1` are not compressed. A .npz file holds the fields that
 invalid, components) one array a column, "explanations.nats"; NaN, or -1 for a truth value, where JSON has null.
 """
 TAGS = [
-    {"name": "operations", "description": "What the model does with rows and latent vectors: JSON or numpy files."},
+    {
+        "name": "operations",
+        "description": "What the model does with rows and latent vectors: JSON, numpy files, pictures.",
+    },
     {"name": "model", "description": "What is served."},
     {"name": "monitoring", "description": "Liveness, readiness, metrics."},
     {

@@ -124,6 +124,10 @@ def check_service(image: Image, port: int, device: str) -> None:
                 inside, reference = (client.post(f"{base}{path}", json=body) for base in (url, outside.url))
                 same = inside.status_code == 200 and agree(inside.json(), reference.json())
                 check(f"{path} answers as outside", same, f"{len(inside.content)} bytes")
+            picture = (ROOT / "deploy/examples/three.png").read_bytes()
+            headers = {"Content-Type": "image/png", "Accept": "image/png"}
+            drawn = client.post(f"{url}/v1/reconstruct", content=picture, headers=headers)
+            check("a picture is answered by one", drawn.content.startswith(b"\x89PNG"), f"{len(drawn.content)} bytes")
         check_health(image, port, 0)
         check_end(image, container, port)
     check_health(image, port, 1)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -16,16 +17,16 @@ import httpx
 
 
 class Server:
-    """`python -m service` with *settings* as flags; in the body of a `with` it is ready."""
+    """`python -m service` with *settings* as flags and *environment* added; in the body of a `with` it is ready."""
 
-    def __init__(self, bundle: Path, **settings: object) -> None:
+    def __init__(self, bundle: Path, environment: Mapping[str, str] | None = None, **settings: object) -> None:
         flags = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("VAE_")}
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("VAE_")}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "service", f"--bundle={bundle}", "--port=0", "--threads=1", *flags],
             stderr=subprocess.PIPE,
             text=True,
-            env=environment,
+            env={**inherited, **(environment or {})},
         )
         self.log: list[str] = []
         self._listening = threading.Event()

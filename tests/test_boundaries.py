@@ -20,7 +20,7 @@ LAYERS = (
     ("hot_routes",),
     ("oip.routes",),
     ("api", "oip.endpoint"),
-    ("oip.catalog",),
+    ("oip.catalog", "pictures"),
     ("http.exchange", "operations"),
     ("http.refusals", "oip.descriptions", "statistics", "vae"),
     ("anomaly",),
@@ -29,9 +29,19 @@ LAYERS = (
     ("engine",),
     ("provider", "bundle"),
     ("onnx_file", "oip.messages", "codec.json", "codec.npy", "codec.tensors", "http.media"),
-    ("codec.fields", "codec.records"),
-    ("codec.bound", "codec.datatypes", "codec.lists", "replies"),
-    ("codec.compression", "codec.rows", "http.headers", "http.vigil", "messages", "turns"),
+    ("codec.fields", "codec.pictures", "codec.records", "codec.sheets"),
+    ("codec.bound", "codec.datatypes", "codec.jpeg", "codec.lists", "codec.pixels", "codec.png", "replies"),
+    (
+        "codec.compression",
+        "codec.exif",
+        "codec.form",
+        "codec.pillow",
+        "codec.rows",
+        "http.headers",
+        "http.vigil",
+        "messages",
+        "turns",
+    ),
     ("manifest",),
     ("calibration", "codec", "errors", "finite", "http", "latent", "oip", "scores", "settings", "spent"),
 )
@@ -140,6 +150,13 @@ def test_onnxruntime_is_the_engines_business_alone(module: str) -> None:
 
 
 @pytest.mark.parametrize("module", sources("service"))
+def test_what_an_extra_brings_is_the_business_of_one_module(module: str) -> None:
+    """Pillow and python-multipart may be missing: their module says so, and the others ask it."""
+    assert ("PIL" in tops(imports(module))) == (module == "service.codec.pillow")
+    assert ("python_multipart" in tops(imports(module))) == (module == "service.codec.form")
+
+
+@pytest.mark.parametrize("module", sources("service"))
 def test_every_arrow_of_the_service_points_down(module: str) -> None:
     """__main__ -> app -> api -> {exchange, operations} -> vae -> batcher, engine -> bundle: all read downwards."""
     level = {name: depth for depth, names in enumerate(LAYERS) for name in names}
@@ -179,7 +196,7 @@ def test_the_arrows_of_the_request_path_are_those_that_are_documented() -> None:
             "finite",
             "manifest",
         }
-    wire = {"codec.json", "codec.npy", "codec.tensors"}
+    wire = {"codec.form", "codec.json", "codec.npy", "codec.pictures", "codec.sheets", "codec.tensors"}
     for module in codecs - {"service.codec.slices"}:  # JSON in slices
         assert not wire & of("service", imports(module)), "a wire format knows of no other"
     assert of("service", imports("service.messages")) == {"latent", "manifest"}

@@ -9,7 +9,9 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from service.api import ROUTES
 from service.errors import ServiceError
@@ -141,6 +143,28 @@ def test_every_curl_of_the_readme_gives_the_answer_that_is_printed_under_it(
     """Run as a shell runs it, against the shipped bundle; numbers are shown rounded."""
     printed = run(program, server, tmp_path)
     assert agrees(str(program.shown), printed), printed
+
+
+PICTURES = {
+    name: program for program in programs(README) for name in re.findall(r"^curl .*?-o (\S+\.png) ", program.code, re.M)
+}
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_every_picture_of_the_readme_is_drawn_by_its_curl(server: Server, name: str, tmp_path: Path) -> None:
+    """The picture that is shown is the one that is drawn."""
+    assert not run(PICTURES[name], server, tmp_path)
+    with Image.open(tmp_path / name, formats=("PNG",)) as drawn:
+        assert drawn.info["model.bundle_id"].startswith("2799206da854")
+        pixels = np.asarray(drawn)
+    if (ROOT / "docs" / name).exists():
+        with Image.open(ROOT / "docs" / name) as shown:
+            np.testing.assert_allclose(np.asarray(shown, int), pixels, atol=1)  # a rounding of a rounding
+
+
+def test_the_readme_shows_a_picture_and_how_it_was_drawn() -> None:
+    """One at least."""
+    assert [name for name in PICTURES if f"](docs/{name})" in README] == ["samples.png"]
 
 
 @pytest.mark.parametrize("program", PYTHON)

@@ -35,13 +35,18 @@ def add_query(fields: Fields, query: bytes) -> None:
     except ValueError:
         raise InvalidInput(f"the query has more than {MAX_QUERY} parameters", limit=MAX_QUERY) from None
     for name, text in pairs:
-        if name in fields:
-            raise InvalidInput(f"{named(name)} is given twice", field=named(name))
-        try:
-            value = orjson.loads(text)
-        except orjson.JSONDecodeError:
-            value = text
-        fields[name] = text if isinstance(value, (list, dict)) else value
+        add_option(fields, name, text)
+
+
+def add_option(fields: Fields, name: str, text: str) -> None:
+    """Add one option as a query or a form has it. Raises InvalidInput for a name that is there already."""
+    if name in fields:
+        raise InvalidInput(f"{named(name)} is given twice", field=named(name))
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        value = text
+    fields[name] = text if isinstance(value, (list, dict)) else value
 
 
 def read_options(model: type[Options], fields: Fields) -> Options:

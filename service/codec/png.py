@@ -1,0 +1,78 @@
+"""
+The chunks of a PNG file: what it says of itself, and the file less all that makes no pixels.
+
+Text, colour profiles and other metadata, which may be compressed, are passed over here and reach no decoder; Pillow's
+reader would open them, and does not look at the checksums of the pixels. Knows bytes; nothing of models. PNG
+specification, third edition.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import NamedTuple
+
+from service.codec.exif import UPRIGHT, orientation
+from service.errors import InvalidInput, MalformedBody, TooLarge
+
+MAX_CHUNKS = 4096  # 32 MiB of the usual 8 KiB; each costs as much as a small picture's pixels
+GREY, RGB, PALETTE, GREY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6
+_DEPTHS = {GREY: (1, 2, 4, 8, 16), RGB: (8, 16), PALETTE: (1, 2, 4, 8), GREY_ALPHA: (8, 16), RGB_ALPHA: (8, 16)}
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_ONCE = (b"IHDR", b"PLTE", b"tRNS")
+
+
+class PNG(NamedTuple):
+    """A PNG file: *colour* is its colour type, *depth* its bits a sample; *file* has only the chunks of its pixels."""
+
+    width: int
+    height: int
+    depth: int
+    colour: int
+    palette: bytes
+    transparency: bytes | None
+    file: bytes
+
+
+def read(body: bytes) -> PNG:
+    """Raise MalformedBody, TooLarge (chunks), or InvalidInput for an animation and for one that is not upright."""
+    if not body.startswith(_SIGNATURE):
+        raise MalformedBody("it is not a PNG file: it does not begin with \\x89PNG")
+    found: dict[bytes, bytes] = {}
+    kept = [_SIGNATURE]
+    view, at, kind, count = memoryview(body), len(_SIGNATURE), b"", 0
+    while kind != b"IEND":
+        count += 1
+        kind, end = bytes(body[at + 4 : at + 8]), at + 12 + int.from_bytes(body[at : at + 4], "big")
+        if len(body) < at + 12 or len(body) < end:
+            raise MalformedBody("the PNG file is cut short")
+        if count > MAX_CHUNKS:
+            raise TooLarge(f"the PNG file has more than {MAX_CHUNKS} chunks", limit=MAX_CHUNKS, value=count)
+        if zlib.crc32(view[at + 4 : end - 4]) != int.from_bytes(body[end - 4 : end], "big"):
+            raise MalformedBody(f"the PNG file is damaged: the checksum of chunk {count} is wrong")
+        data = view[at + 8 : end - 4]
+        if (count == 1) != (kind == b"IHDR") or kind in found:
+            raise MalformedBody(f"the PNG file has a chunk {kind.decode('latin-1')!r} at a wrong place")
+        if kind in _ONCE:
+            found[kind] = bytes(data)
+        if kind in (b"IHDR", b"PLTE", b"IDAT", b"IEND"):
+            kept.append(body[at:end])
+        elif kind == b"acTL":
+            raise InvalidInput("it is an animation (APNG); a row is one picture")
+        elif kind == b"eXIf" and (turned := orientation(bytes(data))) != UPRIGHT:
+            raise InvalidInput(f"it is to be turned (EXIF orientation {turned}); send it upright", value=turned)
+        elif not kind[0] & 0x20 and kind not in _ONCE:  # a critical chunk: the pixels mean nothing without it
+            raise MalformedBody(f"the PNG file has a chunk {kind.decode('latin-1')!r}, which the format does not know")
+        at = end
+    if at != len(body):
+        raise MalformedBody(f"{len(body) - at} bytes are left over behind the PNG file")
+    return PNG(*_header(found[b"IHDR"]), found.get(b"PLTE", b""), found.get(b"tRNS"), b"".join(kept))
+
+
+def _header(data: bytes) -> tuple[int, int, int, int]:
+    """IHDR's width, height, depth and colour type."""
+    if len(data) != 13:
+        raise MalformedBody(f"the PNG file's header has {len(data)} bytes; 13 needed")
+    depth, colour = data[8], data[9]
+    if depth not in _DEPTHS.get(colour, ()):
+        raise MalformedBody(f"the PNG file's header tells of colour type {colour} with {depth} bits, which is none")
+    return int.from_bytes(data[:4], "big"), int.from_bytes(data[4:8], "big"), depth, colour

@@ -1,0 +1,121 @@
+"""
+Pictures as bodies and replies of /v1: one as a body, several in a form, and a reply as a contact sheet.
+
+Knows which bundles have pictures, and what is worth a thread of its own; nothing of files' formats or of sockets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+import orjson
+
+from service import messages
+from service.codec import form, pictures, pillow, pixels, sheets
+from service.codec.fields import MAX_QUERY, Fields, add_option, read_options, read_rows
+from service.codec.records import flat
+from service.codec.rows import Array
+from service.errors import InvalidInput, MalformedBody, UnsupportedMedia
+from service.http import media
+from service.manifest import Inputs, Operation
+from service.operations import Served
+
+Result = TypeVar("Result")
+
+HERE = 65536  # bytes and pixels: what is more is read in a thread, off the event loop
+_EACH = 1024  # pixels that are read in the time that it takes to begin with a picture
+_FIELD = "inputs"
+
+
+def absent(inputs: Inputs) -> dict[str, str]:
+    """The media types that are not there for a bundle with these *inputs*, or in this installation, and why."""
+    missing = pixels.refusal(inputs) or pillow.MISSING
+    found = dict.fromkeys((media.PNG, media.JPEG), missing) if missing else {}
+    if missing or form.MISSING:
+        found[media.FORM] = missing or form.MISSING
+    return found
+
+
+async def add(fields: Fields, served: Served, body: bytes, media_type: str, content_type: bytes) -> None:
+    """
+    Add the pictures in *body* to *fields*, and the options of a form.
+
+    Raises MalformedBody, UnsupportedMedia, InvalidInput or TooLarge; each picture at fault is named by its row.
+    """
+    if media_type == media.FORM:
+        most = served.max_rows + MAX_QUERY
+        files = _files(await _run(len(body), form.read, body, content_type, most), fields)
+    else:
+        files = [(media_type, body)]
+    if not files:
+        return
+    if _FIELD in fields:
+        raise InvalidInput(f"{_FIELD} is given twice: as an option, and as pictures", field=_FIELD)
+    served.rows.inputs.check_count(len(files), 1, served.max_rows)
+    inputs = served.manifest.inputs
+    fields[_FIELD] = await _run(len(body) + len(files) * (inputs.features + _EACH), _rows, files, inputs)
+
+
+def drawing(op: Operation, served: Served, fields: Fields) -> Callable[[Fields], bytes]:
+    """
+    What draws the reply to a request with these *fields*, whose options of drawing are taken out of them.
+
+    Raises InvalidInput for these options.
+    """
+    asked = {name: fields.pop(name) for name in messages.SheetOptions.model_fields if name in fields}
+    options = read_options(messages.SheetOptions, asked)
+    given = fields.get(_FIELD) if op == "reconstruct" else None
+
+    def draw(reply: Fields) -> bytes:
+        """The sheet. Raises TooLarge."""
+        rows, above, columns = reply["outputs"], None, options.columns
+        if op == "interpolate" and columns is None:
+            order, columns = sheets.legs(reply["alphas"])
+            rows = rows[order]
+        if op == "reconstruct":
+            above = read_rows({_FIELD: given}, served.rows.inputs, served.max_rows)
+        layout = sheets.Layout(columns, options.scale)
+        told = _told({"model": served.model, **reply})
+        return sheets.write(rows, served.manifest.inputs, layout, told, above)
+
+    return draw
+
+
+def _files(parts: list[form.Part], fields: Fields) -> list[tuple[str, bytes]]:
+    """The media type and the bytes of each picture; the other *parts* are options."""
+    files = []
+    for index, part in enumerate(parts):
+        if part.name == _FIELD:
+            if part.media_type not in pictures.READERS:
+                raise UnsupportedMedia(
+                    f"part {index} of the form, {_FIELD}, must be {' or '.join(pictures.READERS)}; its Content-Type is "
+                    f"{part.media_type[:40]!r}",
+                    value=part.media_type[:40],
+                )
+            files.append((part.media_type, part.data))
+            continue
+        try:
+            text = part.data.decode()
+        except UnicodeDecodeError:
+            raise MalformedBody(
+                f"part {index} of the form, {part.name[:40]!r}, is no text; the pictures' name is {_FIELD}"
+            ) from None
+        add_option(fields, part.name, text)
+    return files
+
+
+def _rows(files: list[tuple[str, bytes]], inputs: Inputs) -> Array:
+    return np.stack([pictures.read(body, kind, inputs, row) for row, (kind, body) in enumerate(files)])
+
+
+def _told(reply: Mapping[str, Any]) -> dict[str, str]:
+    """What a reply says beside its arrays, as text: the model, and where there is one the seed."""
+    scalars = {name: array.item() for name, array in flat(reply).items() if not array.ndim}
+    return {name: value if isinstance(value, str) else orjson.dumps(value).decode() for name, value in scalars.items()}
+
+
+async def _run(cost: int, work: Callable[..., Result], *args: object) -> Result:
+    return work(*args) if cost <= HERE else await asyncio.to_thread(work, *args)
