@@ -69,6 +69,7 @@ def test_a_preamble_and_an_epilogue_are_no_parts() -> None:
         (made(part(b"1")), b"multipart/form-data", MalformedBody, "no boundary"),
         (made(part(b"1")), b"multipart/form-data; boundary=", MalformedBody, "no boundary"),
         (made(part(b"1")), b"multipart/form-data; boundary=" + b"b" * 71, MalformedBody, "no boundary"),
+        (made(part(b"1")), TYPE + b";" * 1000, MalformedBody, "no boundary of 1 to 70 characters within 1024 bytes"),
         (made(part(b"1")), b"multipart/form-data; boundary=c", MalformedBody, "not a form"),
         (made(b"\r\n1"), TYPE, MalformedBody, "part 0 of the form has no Content-Disposition"),
         (

@@ -15,11 +15,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.api import MAIN, READS, ROUTES, WRITES
+from service.api import MAIN, READS, ROUTES, V1, WRITES
 from service.bundle import open_bundle
 from service.codec.sheets import GAP
+from service.errors import UnsupportedMedia
 from service.http import media
+from service.http.headers import Headers
 from service.manifest import Inputs
+from service.statistics import Statistics
 from tests.bundles import edit_manifest, make_bundle
 from tests.server import Server
 
@@ -97,8 +100,8 @@ def test_several_pictures_are_rows_in_their_order(colour_server: Server) -> None
     assert got.json() == want
 
 
-def test_many_pictures_are_read_in_a_thread_with_the_same_answer(colour_server: Server) -> None:
-    """More than is read on the event loop, up to as many as rows."""
+def test_as_many_pictures_as_rows_are_answered(colour_server: Server) -> None:
+    """These are read in a thread, beside the event loop."""
     pictures = colours(1024, seed=2)
     got = colour_server.client.post("/v1/encode", files=sent(*map(saved, pictures)), headers={"Accept": media.NPY})
     want = colour_server.client.post(
@@ -262,6 +265,33 @@ def test_a_model_whose_pixels_have_no_range_has_no_pictures(image_bundle: Path, 
     edit_manifest(bundle, inputs={**inputs, "range": None})
     with Server(bundle) as server:
         refused(server, "no range of its pixels")
+
+
+class Idle:
+    """A VAE that takes every request."""
+
+    def admit(self, op: str) -> None:
+        """Refuse nothing."""
+
+
+class Pretend:
+    """A bundle as it is served, and the service; the manifest is real."""
+
+    def __init__(self, bundle: Path) -> None:
+        self.manifest = open_bundle(bundle).manifest
+        self.vae = Idle()
+        self.served = self
+
+
+def test_another_bundle_has_its_own_media_types(image_bundle: Path, table_bundle: Path) -> None:
+    """What is served may change under a running service."""
+    service: Any = Pretend(image_bundle)
+    route = V1("encode", service, Statistics())
+    headers = Headers({"headers": [(b"content-type", b"image/png")], "query_string": b""})
+    route.admit(headers)
+    service.served = Pretend(table_bundle)
+    with pytest.raises(UnsupportedMedia, match="models of images"):
+        route.admit(headers)
 
 
 @pytest.mark.parametrize("missing", ["PIL", "python_multipart"])
