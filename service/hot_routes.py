@@ -62,7 +62,9 @@ def _enter(router: APIRouter, route: Route) -> None:
     options = TASKS[route.op].options.model_json_schema()["properties"]
     parameters = [_in_query(name, schema) for name, schema in options.items()]
     rows = [name for name in route.request.model_fields if name not in options]
-    takes = {kind: {"schema": _FORM if kind == media.FORM else _BINARY} for kind in READS[route.op][1:]}
+    # arrays last: of several types of bytes openapi-python-client sends the last one, and pictures have the form
+    kinds = sorted(READS[route.op][1:], key=lambda kind: kind == media.NPY)
+    takes = {kind: {"schema": _FORM if kind == media.FORM else _BINARY} for kind in kinds}
     gives = {kind: {"schema": _BINARY} for kind in WRITES[route.op][1:]}
     told = [(model.__doc__ or "").strip() for model in (route.request, route.reply)]
     if media.NPY in takes:

@@ -356,6 +356,9 @@ with Client(sys.argv[1]) as client:
     array = File(payload=open("deploy/examples/two-digits.npy", "rb"))
     as_json = client.with_headers({"Accept": "application/json"})
     assert len(encode.sync(client=as_json, body=array).mu) == 2
+    names = ("deploy/examples/three.png", "deploy/examples/six.png")
+    pictures = [File(open(name, "rb"), name, "image/png") for name in names]
+    assert len(encode.sync(client=client, body=models.EncodeFilesBody(inputs=pictures)).mu) == 2
     x = models.InputTensor(name="x", shape=[1, 8, 8], datatype="FP32", data=[0.0] * 64)
     inferred = v2_model_infer.sync("encode", client=client, body=models.InferenceRequest(inputs=[x]))
     assert [tensor.name for tensor in inferred.outputs] == ["mu", "logvar"]
@@ -366,7 +369,8 @@ with Client(sys.argv[1]) as client:
 def test_a_generated_client_works(server: Server, tmp_path: Path) -> None:
     """openapi-python-client has nothing to complain of, and what it makes talks to the service in types."""
     settings = tmp_path / "settings.yml"
-    kinds = "".join(f"  application/x-{kind}: application/octet-stream\n" for kind in ("npy", "npz"))
+    types = ("application/x-npy", "application/x-npz", "image/png", "image/jpeg")
+    kinds = "".join(f"  {kind}: application/octet-stream\n" for kind in types)
     settings.write_text(f"content_type_overrides:\n{kinds}post_hooks: []\n")
     command = ["-m", "openapi_python_client", "generate", "--meta", "none", "--fail-on-warning"]
     made = subprocess.run(
