@@ -55,6 +55,7 @@ def _png(body: bytes, wanted: Size) -> _Picture:
         )
     if found.transparency is not None and found.colour != png.PALETTE:
         raise InvalidInput("it has a transparent colour (tRNS); send it without transparency")
+    png.check_pixels(found)
     pixels = pillow.decode(found.file, "PNG")
     if found.colour == png.PALETTE:
         return _painted(pixels, found)

@@ -17,20 +17,29 @@ from service.errors import InvalidInput, MalformedBody, TooLarge
 MAX_CHUNKS = 4096  # 32 MiB of the usual 8 KiB; each costs as much as a small picture's pixels
 GREY, RGB, PALETTE, GREY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6
 _DEPTHS = {GREY: (1, 2, 4, 8, 16), RGB: (8, 16), PALETTE: (1, 2, 4, 8), GREY_ALPHA: (8, 16), RGB_ALPHA: (8, 16)}
+_SAMPLES = {GREY: 1, RGB: 3, PALETTE: 1, GREY_ALPHA: 2, RGB_ALPHA: 4}  # of a pixel
+_WHOLE = ((0, 0, 1, 1),)  # a pass over the picture: from which column and line, and steps to the right and below
+_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _ONCE = (b"IHDR", b"PLTE", b"tRNS")
 
 
 class PNG(NamedTuple):
-    """A PNG file: *colour* is its colour type, *depth* its bits a sample; *file* has only the chunks of its pixels."""
+    """
+    A PNG file: *colour* is its colour type, *depth* its bits a sample; *file* has only the chunks of its pixels.
+
+    *data*: the pixels, filtered and compressed.
+    """
 
     width: int
     height: int
     depth: int
     colour: int
+    interlaced: bool
     palette: bytes
     transparency: bytes | None
     file: bytes
+    data: bytes
 
 
 def read(body: bytes) -> PNG:
@@ -38,7 +47,7 @@ def read(body: bytes) -> PNG:
     if not body.startswith(_SIGNATURE):
         raise MalformedBody("it is not a PNG file: it does not begin with \\x89PNG")
     found: dict[bytes, bytes] = {}
-    kept = [_SIGNATURE]
+    kept, pixels = [_SIGNATURE], []
     view, at, kind, count = memoryview(body), len(_SIGNATURE), b"", 0
     while kind != b"IEND":
         count += 1
@@ -56,6 +65,7 @@ def read(body: bytes) -> PNG:
             found[kind] = bytes(data)
         if kind in (b"IHDR", b"PLTE", b"IDAT", b"IEND"):
             kept.append(body[at:end])
+            pixels += [data] if kind == b"IDAT" else []
         elif kind == b"acTL":
             raise InvalidInput("it is an animation (APNG); a row is one picture")
         elif kind == b"eXIf" and (turned := orientation(bytes(data))) != UPRIGHT:
@@ -65,14 +75,34 @@ def read(body: bytes) -> PNG:
         at = end
     if at != len(body):
         raise MalformedBody(f"{len(body) - at} bytes are left over behind the PNG file")
-    return PNG(*_header(found[b"IHDR"]), found.get(b"PLTE", b""), found.get(b"tRNS"), b"".join(kept))
+    return PNG(*_header(found[b"IHDR"]), found.get(b"PLTE", b""), found.get(b"tRNS"), b"".join(kept), b"".join(pixels))
 
 
-def _header(data: bytes) -> tuple[int, int, int, int]:
-    """IHDR's width, height, depth and colour type."""
+def check_pixels(found: PNG) -> None:
+    """
+    Raise MalformedBody where the pixels are not as many as the header tells: Pillow makes up lines that are absent.
+
+    To be called for a size that is wanted: as much memory is taken.
+    """
+    bits = found.depth * _SAMPLES[found.colour]
+    size = 0
+    for left, top, right, below in _ADAM7 if found.interlaced else _WHOLE:
+        width, height = -((left - found.width) // right), -((top - found.height) // below)
+        size += height * (1 + (width * bits + 7) // 8) if width else 0
+    stream = zlib.decompressobj()
+    try:
+        got = len(stream.decompress(found.data, size + 1))
+    except zlib.error as error:
+        raise MalformedBody(f"the PNG file's pixels cannot be decompressed: {error}") from None
+    if got != size or not stream.eof:
+        raise MalformedBody(f"the PNG file's pixels are not the {size} bytes that its header tells of")
+
+
+def _header(data: bytes) -> tuple[int, int, int, int, bool]:
+    """IHDR's width, height, depth, colour type, and whether it is interlaced."""
     if len(data) != 13:
         raise MalformedBody(f"the PNG file's header has {len(data)} bytes; 13 needed")
     depth, colour = data[8], data[9]
     if depth not in _DEPTHS.get(colour, ()):
         raise MalformedBody(f"the PNG file's header tells of colour type {colour} with {depth} bits, which is none")
-    return int.from_bytes(data[:4], "big"), int.from_bytes(data[4:8], "big"), depth, colour
+    return int.from_bytes(data[:4], "big"), int.from_bytes(data[4:8], "big"), depth, colour, data[12] != 0
