@@ -35,12 +35,13 @@ from hypothesis import seed as seeded
 from hypothesis import strategies as st
 
 SHARES = {
-    "json_bodies": 0.4,
+    "json_bodies": 0.36,
     "npy_files": 0.18,
     "frames": 0.18,
     "header_fields": 0.1,
-    "streams": 0.06,
-    "application": 0.08,
+    "streams": 0.05,
+    "picture_files": 0.06,
+    "application": 0.07,
 }
 """The part of the inputs that each module of tests/fuzz gets."""
 PLAYED = 0.1  # of each, by hypothesis
