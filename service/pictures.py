@@ -18,7 +18,7 @@ from service.codec import form, pictures, pillow, pixels, sheets
 from service.codec.fields import MAX_QUERY, Fields, add_option, read_options, read_rows
 from service.codec.records import flat
 from service.codec.rows import Array
-from service.errors import InvalidInput, MalformedBody, UnsupportedMedia
+from service.errors import InvalidInput, MalformedBody, UnsupportedMedia, named, shown
 from service.http import media
 from service.manifest import Inputs, Operation
 from service.operations import Served
@@ -92,8 +92,8 @@ def _files(parts: list[form.Part], fields: Fields) -> list[tuple[str, bytes]]:
             if part.media_type not in pictures.READERS:
                 raise UnsupportedMedia(
                     f"part {index} of the form, {_FIELD}, must be {' or '.join(pictures.READERS)}; its Content-Type is "
-                    f"{part.media_type[:40]!r}",
-                    value=part.media_type[:40],
+                    f"{shown(part.media_type)}",
+                    value=named(part.media_type),
                 )
             files.append((part.media_type, part.data))
             continue
@@ -101,7 +101,7 @@ def _files(parts: list[form.Part], fields: Fields) -> list[tuple[str, bytes]]:
             text = part.data.decode()
         except UnicodeDecodeError:
             raise MalformedBody(
-                f"part {index} of the form, {part.name[:40]!r}, is no text; the pictures' name is {_FIELD}"
+                f"part {index} of the form, {shown(part.name)}, is no text; the pictures' name is {_FIELD}"
             ) from None
         add_option(fields, part.name, text)
     return files

@@ -11,7 +11,7 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from service.errors import MalformedBody, TooLarge, UnsupportedMedia
+from service.errors import MalformedBody, TooLarge, UnsupportedMedia, named, shown
 
 try:
     from python_multipart.exceptions import FormParserError
@@ -75,7 +75,9 @@ def _named(part: Part, index: int) -> Part:
         raise MalformedBody(f"part {index} of the form has no Content-Disposition: form-data with a name")
     coding = part.headers.get("content-transfer-encoding", b"").decode("latin-1").strip().lower()
     if coding not in _AS_IT_IS:
-        raise UnsupportedMedia(f"part {index} of the form is encoded ({coding[:40]!r}); send it as it is", value=coding)
+        raise UnsupportedMedia(
+            f"part {index} of the form is encoded ({shown(coding)}); send it as it is", value=named(coding)
+        )
     part.name = options[b"name"].decode("utf-8", "replace")
     part.media_type = parse_options_header(part.headers.get("content-type", b""))[0].decode("latin-1")
     return part

@@ -23,6 +23,7 @@ from service.http import media
 from service.http.headers import Headers
 from service.manifest import Inputs
 from service.statistics import Statistics
+from service.turns import Turns
 from tests.bundles import edit_manifest, make_bundle
 from tests.server import Server
 
@@ -286,7 +287,7 @@ class Pretend:
 def test_another_bundle_has_its_own_media_types(image_bundle: Path, table_bundle: Path) -> None:
     """What is served may change under a running service."""
     service: Any = Pretend(image_bundle)
-    route = V1("encode", service, Statistics())
+    route = V1("encode", service, Statistics(), Turns())
     headers = Headers({"headers": [(b"content-type", b"image/png")], "query_string": b""})
     route.admit(headers)
     service.served = Pretend(table_bundle)
