@@ -7,22 +7,27 @@ else. Knows every part; computes nothing.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import gc
 import logging
 import time
+from collections.abc import Coroutine
 from typing import Any
 
 from service.api import ROUTES, V1
-from service.bundle import REPORT, open_bundle
+from service.bundle import REPORT
 from service.engine import Engine
-from service.errors import NotReady, StartError
-from service.http.exchange import Endpoint, Exchange
+from service.errors import NotReady, ReloadRefused, StartError
+from service.http.exchange import Endpoint, Exchange, Flight
 from service.http.headers import Headers, Scope
 from service.http.vigil import Receive, Send
+from service.loader import Loaded, load
 from service.metrics import Metrics
 from service.oip.endpoint import OIP
 from service.oip.routes import PREFIX
 from service.operations import Served
+from service.reload import Reloader
 from service.settings import Settings
 from service.statistics import Statistics
 from service.turns import Turns
@@ -42,7 +47,8 @@ class App:
         self.metrics = Metrics()
         self.exchange = Exchange(settings, self.metrics)
         self.served: Served | None = None
-        self._engine: Engine | None = None
+        self._reloader: Reloader | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
         self._statistics = Statistics()
         self._oip = OIP(self, self._statistics, settings.max_body_bytes)
         turns = Turns()
@@ -81,9 +87,10 @@ class App:
 
     def model(self) -> dict[str, Any]:
         """What /v1/model says: the manifest, what runs it, and the limits of a request."""
-        if self.served is None or self._engine is None:
+        served = self.served
+        if served is None:
             raise NotReady("no model is ready yet")
-        bundle, placement = self.served.vae.bundle, self._engine.placement
+        bundle, placement = served.vae.bundle, served.vae.placement
         return {
             "bundle_id": bundle.bundle_id,
             "manifest": bundle.manifest.model_dump(mode="json"),
@@ -102,9 +109,25 @@ class App:
 
     def report(self) -> bytes | None:
         """The bundle's report page, where it has one."""
-        if self.served is None:
+        served = self.served
+        if served is None:
             raise NotReady("no model is ready yet")
-        return self.served.vae.bundle.report.get(REPORT)
+        return served.vae.bundle.report.get(REPORT)
+
+    async def reload(self) -> dict[str, Any]:
+        """Take the newest version now: what came of it. Raises ReloadRefused where it is unfit, or NotReady."""
+        if self._reloader is None:
+            raise NotReady("no model is ready yet")
+        if self.exchange.draining:
+            raise NotReady("the server is draining")
+        outcome = await self._reloader.reload()
+        if outcome.reason is not None:
+            raise ReloadRefused(outcome.reason, model=outcome.model)
+        return {"result": outcome.result, "before": outcome.before, "model": outcome.model}
+
+    def reload_soon(self) -> None:
+        """SIGHUP came: take the newest version; the log says what came of it."""
+        self._start(self._reload_and_tell())
 
     async def _cold(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A request to FastAPI, counted like the hot ones."""
@@ -142,44 +165,77 @@ class App:
             return
         await send({"type": "lifespan.startup.complete"})
         await receive()
+        for task in self._tasks:
+            task.cancel()
         if self.served is not None:
             await self.served.vae.close(self.settings.drain_timeout_s)
         await send({"type": "lifespan.shutdown.complete"})
 
     def _open(self) -> None:
-        start = time.perf_counter()
         settings = self.settings
-        bundle = open_bundle(settings.bundle)
-        engine = Engine.open(bundle, settings.device, settings.threads, settings.max_batch_rows)
-        vae = VAE(
-            bundle,
-            engine,
-            _Observer(self.metrics, self._statistics, engine),
-            max_batch_rows=settings.max_batch_rows,
-            max_queue_rows=settings.max_queue_rows,
-            max_batch_delay_s=settings.max_batch_delay_ms / 1000,
-            max_inline_s=0.0 if engine.placement.on_gpu else MAX_INLINE_S,
-        )
-        self._engine, self.served = engine, Served(vae, settings.max_request_rows)
+        loaded = load(settings.bundle, settings)
         gc.collect()
         gc.freeze()  # what lives from here on is not searched again: p99 at 64 connections 29 -> 15 ms
         gc.set_threshold(10_000)  # requests make hardly any cycles; looking for them less often saves 7 % of their cost
-        seconds = time.perf_counter() - start
-        manifest, placement = bundle.manifest, engine.placement
-        self.metrics.model_info.labels(manifest.name, str(manifest.version), bundle.bundle_id).set(1)
+        self._take(loaded)
+        self._reloader = Reloader(settings, self._serving, self._take, self.metrics.reloaded)
+        if settings.reload_interval_s:
+            self._start(self._reloader.watch(settings.reload_interval_s))
+
+    def _take(self, loaded: Loaded) -> None:
+        """Serve *loaded* from now on. Requests that came before finish on what was served then."""
+        settings, bundle, placement = self.settings, loaded.bundle, loaded.engine.placement
+        vae = VAE(
+            bundle,
+            loaded.engine,
+            _Observer(self.metrics, self._statistics, loaded.engine),
+            max_batch_rows=settings.max_batch_rows,
+            max_queue_rows=settings.max_queue_rows,
+            max_batch_delay_s=settings.max_batch_delay_ms / 1000,
+            max_inline_s=0.0 if placement.on_gpu else MAX_INLINE_S,
+        )
+        old, self.served = self.served, Served(vae, settings.max_request_rows)
+        if old is not None:
+            self._oip.catalog()  # that of the old version would keep it in memory
+            self._start(self._retire(old, self.exchange.turn()))
+        manifest = bundle.manifest
+        self.metrics.serves(manifest.name, manifest.version, bundle.bundle_id, loaded.seconds)
         self.metrics.provider_info.labels(placement.requested, placement.actual, placement.device).set(1)
-        self.metrics.warmup_seconds.set(seconds)
-        self.metrics.model_ready.set(1)
+        self.metrics.model_ready.set(not self.exchange.draining)
         log.info(
-            "serving %s version %d (%s) from %s on %s with %d threads, ready in %.2f s",
+            "serving %s version %d (%s) from %s on %s with %d threads, %sready in %.2f s",
             manifest.name,
             manifest.version,
             bundle.bundle_id[:12],
             bundle.path,
             placement.actual,
             placement.threads,
-            seconds,
+            "" if old is None else f"in the place of version {old.manifest.version}, ",
+            loaded.seconds,
         )
+
+    def _serving(self) -> Served:
+        assert self.served is not None
+        return self.served
+
+    async def _retire(self, old: Served, flight: Flight) -> None:
+        """Let go of what was served, its thread and its memory, when the requests of its time are answered."""
+        await flight.landed()
+        await old.vae.close(self.settings.drain_timeout_s)
+        version = old.manifest.version
+        del old
+        gc.collect()  # a few milliseconds: what was there at the start is frozen
+        log.info("version %d is let go of", version)
+
+    async def _reload_and_tell(self) -> None:
+        with contextlib.suppress(ReloadRefused):  # logged where it was refused
+            told = await self.reload()
+            log.info("asked to reload: %s, version %s is served", told["result"], told["model"]["version"])
+
+    def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
 
 def create_app(settings: Settings) -> App:

@@ -5,6 +5,7 @@ ServiceError                  a request that cannot be answered; each class owns
 ├── MalformedBody      400    the body is not what its Content-Type says (not JSON, not an object)
 ├── UnknownModel       404    under /v2: no model, or no version, of that name
 ├── NoReport           404    the bundle has no report page
+├── ReloadRefused      409    the newest version is not fit to be served; the old one stays
 ├── NotAcceptable      406    no type that the client accepts is written here
 ├── LengthRequired     411    a POST that announces no body
 ├── TooLarge           413    body or rows over the limit; told before the body is read whole
@@ -84,6 +85,14 @@ class NoReport(ServiceError):
     status = 404
     type = "no-report"
     title = "No report"
+
+
+class ReloadRefused(ServiceError):
+    """`/v1/admin/reload`: the newest version is not fit to be served; the one before stays."""
+
+    status = 409
+    type = "reload-refused"
+    title = "The newest version was refused"
 
 
 class NotAcceptable(ServiceError):

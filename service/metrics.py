@@ -62,13 +62,19 @@ class Metrics:
         self._padding_rows = Counter("vae_padding_rows", "Rows of padding run on a GPU.", ("op",), registry=r)
         self.rejected = Counter("vae_rejected", "Requests not answered, by the error's type.", ("reason",), registry=r)
         self.nonfinite = Counter("vae_nonfinite", "Replies withheld: the model gave NaN or infinity.", registry=r)
-        self.model_info = Gauge("vae_model_info", "The model served: 1.", ("name", "version", "bundle_id"), registry=r)
+        self._model_info = Gauge("vae_model_info", "The model served: 1.", ("name", "version", "bundle_id"), registry=r)
         self.provider_info = Gauge(
             "vae_execution_provider_info", "What runs the model: 1.", ("requested", "actual", "device"), registry=r
         )
         self.model_ready = Gauge("vae_model_ready", "1: requests are answered; 0: starting or draining.", registry=r)
-        self.warmup_seconds = Gauge(
+        self._warmup_seconds = Gauge(
             "vae_warmup_duration_seconds", "To verify, load, check and warm the model.", registry=r
+        )
+        self._reloads = Counter(
+            "vae_reload",
+            "Newer versions that were found, and taken (swapped) or not (refused).",
+            ("result",),
+            registry=r,
         )
         self._p_value = _histogram(
             r, "vae_anomaly_p_value", "Of scored rows; uniform on data like the calibration's.", P_VALUES, "version"
@@ -77,6 +83,8 @@ class Metrics:
         self._scored_rows = Counter("vae_scored_rows", "Rows scored.", registry=r)
         for error in ServiceError.__subclasses__():
             self.rejected.labels(error.type)  # from the start, at 0: rate() misses the first event of a new series
+        for result in ("swapped", "refused"):
+            self._reloads.labels(result)
         self._running: defaultdict[str, int] = defaultdict(int)
         self._ended: list[tuple[str, str, int, float, Spent | None]] = []
         self._batches: list[tuple[str, int, int, float]] = []
@@ -135,6 +143,16 @@ class Metrics:
         self._scored_rows.inc(len(p_values))
         if is_anomaly is not None:
             self._anomalies.inc(int(is_anomaly.sum()))
+
+    def serves(self, name: str, version: int, bundle_id: str, seconds: float) -> None:
+        """From now on this is served, and nothing else; it took *seconds* to make it ready."""
+        self._model_info.clear()
+        self._model_info.labels(name, str(version), bundle_id).set(1)
+        self._warmup_seconds.set(seconds)
+
+    def reloaded(self, result: str) -> None:
+        """A newer version was swapped in, or refused."""
+        self._reloads.labels(result).inc()
 
     def watch_queue(self, waiting: Callable[[], Mapping[str, Waiting]]) -> None:
         """Read vae_queue_rows and vae_queue_oldest_age_seconds from *waiting*, by operation, at each scrape."""

@@ -7,7 +7,7 @@ with the default None is left out of a reply that has no use for it. Knows nothi
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
@@ -203,6 +203,14 @@ class ModelReply(_Reply):
     manifest: Manifest
     execution: Execution
     limits: Limits
+
+
+class ReloadReply(_Reply):
+    """What came of looking for a newer version."""
+
+    result: Literal["swapped", "unchanged"] = Field(description="whether another version is served than before")
+    before: ModelId = Field(description="what was served when the request came")
+    model: ModelId = Field(description="what is served now")
 
 
 class Live(_Reply):

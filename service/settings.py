@@ -21,7 +21,10 @@ class Settings(BaseSettings):
 
     bundle: Path = Field(
         Path("deploy/models/digits"),
-        description="bundle directory (models/NAME/3: pinned), or model directory (models/NAME: its newest version)",
+        description="bundle directory (models/NAME/3: pinned) or model directory (models/NAME: newest one, watched)",
+    )
+    reload_interval_s: float = Field(
+        2.0, ge=0, le=86400, description="seconds between two looks for a newer version; 0: only when asked"
     )
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="TCP port to listen on; 0 takes a free one")

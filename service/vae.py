@@ -7,6 +7,7 @@ wire format.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import secrets
 from dataclasses import dataclass
@@ -74,8 +75,9 @@ class VAE:
                 bundle.path, file, f"this version of the service does not run the graph {', '.join(more)}"
             )
         self.bundle = bundle
-        self._engine = engine
-        self._batcher = Batcher(self._run, observer, max_batch_rows, max_queue_rows, max_batch_delay_s, max_inline_s)
+        self.placement = engine.placement
+        run = functools.partial(_run, engine, bundle.eps)  # not a method: a circle would outlive a reload
+        self._batcher = Batcher(run, observer, max_batch_rows, max_queue_rows, max_batch_delay_s, max_inline_s)
         self.anomaly = Anomaly(bundle)
         self._latent_dim = manifest.latent.dim
 
@@ -163,15 +165,16 @@ class VAE:
                 raise NonFinite(f"{work.op}: {name} holds a NaN or an infinity")
         return outputs
 
-    def _run(self, work: Work, rows: Rows) -> Rows:
-        """One batch on the engine; the batcher calls it in its thread."""
-        if work.op == "anomaly-score":
-            return self._engine.run("scorer", {**rows, "eps": self.bundle.eps[: work.samples]}, work.outputs)
-        if work.op == "reconstruct":
-            rows = {"z": self._engine.run("encoder", rows, ("mu",))["mu"]}
-        if "z" in rows:
-            return self._engine.run("decoder", rows, ("mean",))
-        return self._engine.run("encoder", rows, work.outputs or ("mu", "logvar"))
+
+def _run(engine: Engine, eps: Array, work: Work, rows: Rows) -> Rows:
+    """One batch on the engine; the batcher calls it in its thread."""
+    if work.op == "anomaly-score":
+        return engine.run("scorer", {**rows, "eps": eps[: work.samples]}, work.outputs)
+    if work.op == "reconstruct":
+        rows = {"z": engine.run("encoder", rows, ("mu",))["mu"]}
+    if "z" in rows:
+        return engine.run("decoder", rows, ("mean",))
+    return engine.run("encoder", rows, work.outputs or ("mu", "logvar"))
 
 
 def _seed(seed: int | None) -> int:

@@ -18,20 +18,21 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from service.api import ROUTES
-from service.errors import NoReport, NotReady, ServiceError, named
+from service.errors import NoReport, NotReady, ReloadRefused, ServiceError, named
 from service.http.exchange import Exchange
 from service.http.refusals import documented, internal_error, refuse
 from service.metrics import Metrics
 from service.oip import routes as oip_routes
 from service.oip.endpoint import OIP
 from service.openapi import document
-from service.replies import Live, ModelReply, Ready
+from service.replies import Live, ModelReply, Ready, ReloadReply
 
 VERSION = version("vae-serve")
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 COLD_ROUTES = (
     "/v1/model",
     "/v1/model/report",
+    "/v1/admin/reload",
     "/health/live",
     "/health/ready",
     "/metrics",
@@ -64,6 +65,9 @@ class Service(Protocol):
 
     def report(self) -> bytes | None:
         """The bundle's report, an HTML page, where it has one. Raises NotReady."""
+
+    async def reload(self) -> dict[str, Any]:
+        """Take the newest version now: what came of it. Raises ReloadRefused or NotReady."""
 
 
 def make_web(service: Service, oip: OIP) -> FastAPI:
@@ -106,6 +110,18 @@ def make_web(service: Service, oip: OIP) -> FastAPI:
                 "this bundle has no report; vae-train fit writes one, and vae-train report makes one of any bundle"
             )
         return HTMLResponse(page, headers=REPORT_HEADERS)
+
+    @web.post(
+        "/v1/admin/reload",
+        operation_id="reload",
+        tags=["model"],
+        summary="Take the newest version",
+        response_model=ReloadReply,
+        responses=documented("/v1", ReloadRefused, NotReady),
+    )
+    async def reload() -> dict[str, Any]:
+        """Look for a newer version now, and serve it if it is fit to be served; answered when that is done."""
+        return await service.reload()
 
     @web.get(
         "/health/live",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -66,3 +68,15 @@ def edit_manifest(bundle: Path, **changes: object) -> None:
     file = bundle / "manifest.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
     reseal(bundle)
+
+
+def publish(
+    bundle: Path, model_dir: Path, version: int, damage: Callable[[Path], object] | None = None, **changes: object
+) -> Path:
+    """Put a copy of *bundle* into *model_dir* as *version*, at once, with *changes* of its manifest, then *damage*."""
+    staging = model_dir / f".{version}.tmp"
+    shutil.copytree(bundle, staging)
+    edit_manifest(staging, **{"name": model_dir.name, "version": version, **changes})
+    if damage is not None:
+        damage(staging)
+    return staging.rename(model_dir / str(version))

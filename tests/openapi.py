@@ -29,7 +29,7 @@ from service.oip.endpoint import OIP
 from service.settings import Settings
 from service.statistics import Statistics
 from service.web import make_web
-from tests.bundles import reseal
+from tests.bundles import publish, reseal
 from tests.server import Server
 
 ROOT = Path(__file__).parent.parent
@@ -117,6 +117,12 @@ def _problems() -> Iterator[Answer]:
         reseal(bare)
         with Server(bare) as server:
             yield _get(server, "/v1/model/report", "no-report")
+    with tempfile.TemporaryDirectory() as folder:
+        models = Path(folder) / "digits"
+        publish(BUNDLE / "1", models, 1)
+        with Server(models, reload_interval_s=0) as server:
+            publish(BUNDLE / "1", models, 2, name="letters")  # a bundle of another model
+            yield _post(server, "/v1/admin/reload", "reload-refused")
 
 
 def _get(server: Server, path: str, kind: str) -> Answer:
@@ -212,7 +218,8 @@ def _of_a_process(bundle: Path) -> Iterator[Answer]:
         yield _in_process(app, "POST", path, "not-ready", _ROWS[under])
     for path in ("/v1/model", "/v1/model/report", "/v2/health/ready", "/v2/models/encode", "/v2/models/stats"):
         yield _in_process(app, "GET", path, "not-ready")
-    yield _in_process(app, "POST", "/v2/repository/index", "not-ready")
+    for path in ("/v1/admin/reload", "/v2/repository/index"):
+        yield _in_process(app, "POST", path, "not-ready")
     yield _in_process(app, "GET", "/health/ready", "")
     broken = _BrokenApp(Settings(bundle=bundle))
     for path in ("/v1/model", "/v2/models/encode", "/v2/models/stats", "/v2/health/ready"):

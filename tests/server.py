@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -56,6 +57,16 @@ class Server:
             if found and found[1] == name and dict(re.findall(r'(\w+)="([^"]*)"', found[2] or "")) == labels:
                 return float(found[3])
         return 0.0
+
+    def says(self, *words: str, seconds: float = 30) -> str:
+        """Wait for a line of the log with all *words*: that line."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            for line in self.log:
+                if all(word in line for word in words):
+                    return line
+            time.sleep(0.02)
+        raise AssertionError(f"no line with {words} in the log:\n" + "".join(self.log))
 
     def __enter__(self) -> Self:
         """Ready already."""

@@ -14,6 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (
     ("__main__",),
+    ("server",),
     ("app",),
     ("web",),
     ("openapi",),
@@ -21,12 +22,13 @@ LAYERS = (
     ("oip.routes",),
     ("api", "oip.endpoint"),
     ("oip.catalog", "pictures"),
+    ("reload",),
     ("http.exchange", "operations"),
     ("http.refusals", "oip.descriptions", "statistics", "vae"),
     ("anomaly",),
-    ("batcher", "codec.slices", "metrics"),
+    ("batcher", "codec.slices", "metrics", "loader"),
     ("queues",),
-    ("engine",),
+    ("engine", "watch"),
     ("provider", "bundle"),
     ("onnx_file", "oip.messages", "codec.json", "codec.npy", "codec.tensors", "http.media"),
     ("codec.fields", "codec.pictures", "codec.records", "codec.sheets"),
@@ -138,7 +140,7 @@ def test_only_the_top_of_the_service_knows_a_web_framework(module: str) -> None:
         "service.openapi": {"fastapi"},
         "service.hot_routes": {"fastapi"},
         "service.oip.routes": {"fastapi"},
-        "service.__main__": {"uvicorn"},
+        "service.server": {"uvicorn"},
     }
     assert tops(imports(module)) & WEB <= allowed.get(module, set())
 

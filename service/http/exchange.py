@@ -49,6 +49,33 @@ class Endpoint(Protocol):
         """A request ended after *seconds*, with what a good answer *spent* or (None) with an error."""
 
 
+class Flight:
+    """The requests that came in one period, counted from their first byte to their last."""
+
+    __slots__ = ("_landed", "requests")
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self._landed: asyncio.Event | None = None
+
+    def end(self) -> None:
+        """One of them is over."""
+        self.requests -= 1
+        if self._landed is not None and not self.requests:
+            self._landed.set()
+
+    def close(self) -> None:
+        """There will be no more of them."""
+        self._landed = asyncio.Event()
+        if not self.requests:
+            self._landed.set()
+
+    async def landed(self) -> None:
+        """Wait until all of them are over; for one that is closed."""
+        assert self._landed is not None
+        await self._landed.wait()
+
+
 class Exchange:
     """
     Carries requests to endpoints and their answers, or errors, back.
@@ -64,6 +91,7 @@ class Exchange:
         self._vigil = Vigil()
         self.draining = False
         self.in_flight = 0
+        self._flight = Flight()
 
     async def answer(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one POST. What the headers tell is refused before the body is read. Every error becomes a reply."""
@@ -71,6 +99,8 @@ class Exchange:
         route = endpoint.route
         headers = Headers(scope)
         request_id = headers.request_id or self.new_id()
+        flight = self._flight
+        flight.requests += 1
         self.in_flight += 1
         self._metrics.began(route)
         status, body, spent = 500, None, None
@@ -97,8 +127,15 @@ class Exchange:
         finally:
             seconds = time.perf_counter() - start
             self.in_flight -= 1
+            flight.end()
             self._metrics.ended(route, "POST", status, seconds, spent)
             endpoint.answered(seconds, spent)
+
+    def turn(self) -> Flight:
+        """Begin a new flight: the one before, whose requests may hold on to what was served in its time."""
+        before, self._flight = self._flight, Flight()
+        before.close()
+        return before
 
     def new_id(self) -> bytes:
         """A request id: unique to this process and this request."""

@@ -46,9 +46,10 @@ class OIP:
         served = self.service.served
         if served is None:
             raise NotReady("no model is ready yet")
-        if self._catalog is None or self._catalog.served is not served:
-            self._catalog = Catalog(served)
-        return self._catalog
+        catalog = self._catalog
+        if catalog is None or catalog.served is not served:
+            catalog = self._catalog = Catalog(served)
+        return catalog
 
     def model(self, name: str, version: str | None = None) -> Model:
         """One model by its name, and by its version where there is one. Raises NotReady or UnknownModel."""

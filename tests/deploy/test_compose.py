@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from service.__main__ import LAST_REQUEST_S
+from service.server import LAST_REQUEST_S
 from service.settings import Settings
 
 ROOT = Path(__file__).parents[2]

@@ -18,7 +18,7 @@ LEFT_OUT: dict[str, str] = {}
 
 LABELS = {
     *("job", "instance", "le", "alertstate", "generation"),
-    *("route", "code", "stage", "op", "reason", "name", "version", "requested", "actual", "device"),
+    *("route", "code", "stage", "op", "reason", "name", "version", "requested", "actual", "device", "result"),
 }
 TITLED = pytest.mark.parametrize("panel", panels(), ids=lambda panel: panel["title"])
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from service.__main__ import LAST_REQUEST_S
+from service.server import LAST_REQUEST_S
 from service.settings import Settings
 from service.web import COLD_ROUTES
 

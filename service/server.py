@@ -1,0 +1,75 @@
+"""
+uvicorn around the application: a shutdown in which nobody's request fails, and what the signals mean.
+
+Knows sockets and signals; nothing of models.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+
+from service.app import App
+
+LAST_REQUEST_S = 0.5  # for connections that were accepted before the port was closed to send their request
+
+
+class Server(uvicorn.Server):
+    """
+    uvicorn, with a shutdown in which nobody's request fails.
+
+    SIGTERM: /health/ready says 503 and each reply closes its connection, for `drain_delay_s` in which requests are
+    still taken; then no new connections, and what is in flight gets `drain_timeout_s`. A second signal ends at once.
+    """
+
+    def __init__(self, app: App) -> None:
+        settings = app.settings
+        super().__init__(
+            uvicorn.Config(
+                app,
+                host=settings.host,
+                port=settings.port,
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,  # nothing here asks for the client's address or scheme
+                timeout_keep_alive=settings.keep_alive_s,
+                timeout_graceful_shutdown=round(settings.drain_timeout_s),
+                backlog=2048,
+            )
+        )
+        self._app = app
+        self._signals = 0
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to stop; unlike uvicorn's, the signal is not raised again afterwards, so the process exits with 0."""
+        self._signals += 1
+        self.should_exit = True
+        if self._signals > 1 and sig in (signal.SIGINT, signal.SIGTERM):
+            self.force_exit = True
+
+    async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
+        """Start as uvicorn does; from then on SIGHUP is a wish for the newest version."""
+        await super().startup()
+        loop = asyncio.get_running_loop()
+        signal.signal(signal.SIGHUP, lambda *_: loop.call_soon_threadsafe(self._app.reload_soon))
+
+    async def shutdown(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
+        """Drain, then stop as uvicorn does."""
+        self._app.drain()
+        await self._wait(self._app.settings.drain_delay_s, lambda: False)
+        for server in self.servers:
+            server.close()
+        # uvicorn would now cut the connections that have no request yet, also those whose request is on its way
+        await self._wait(LAST_REQUEST_S, lambda: not self.server_state.connections)
+        await super().shutdown()
+
+    async def _wait(self, seconds: float, enough: Callable[[], bool]) -> None:
+        end = asyncio.get_running_loop().time() + seconds
+        while asyncio.get_running_loop().time() < end and not self.force_exit and not enough():  # noqa: ASYNC110 - uvicorn has no events
+            await asyncio.sleep(0.02)
