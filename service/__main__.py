@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
 from pydantic import ValidationError
 from pydantic_settings import CliSettingsSource, SettingsError
@@ -14,6 +17,8 @@ from pydantic_settings import CliSettingsSource, SettingsError
 from service.app import create_app
 from service.server import Server
 from service.settings import Settings
+from service.workers.supervisor import Supervisor
+from service.workers.worker import work
 
 log = logging.getLogger("service")
 
@@ -32,9 +37,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         if name.removeprefix("VAE_").lower() not in Settings.model_fields:
             log.warning("%s is not a setting of this service; vae-serve --help lists them", name)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # while the newest version is being opened anyway
+    if settings.workers > 1:
+        return supervise(settings)
     server = Server(create_app(settings))
     server.run()
     return 0 if server.started else 1
+
+
+def supervise(settings: Settings) -> int:
+    """Run several workers until a signal: the exit status."""
+    # in memory where the system has a place for that: every request counts there, and a container's root is read-only
+    place = next((directory for directory in ("/dev/shm", None) if directory and os.access(directory, os.W_OK)), None)
+    try:
+        with tempfile.TemporaryDirectory(prefix="vae-serve-", dir=place) as counts:
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = counts
+            return Supervisor(settings, Path(counts), functools.partial(work, settings)).run()
+    except OSError as error:
+        log.critical("several workers cannot be run: %s", error)
+        return 1
 
 
 def read_settings(argv: Sequence[str]) -> Settings:

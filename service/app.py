@@ -12,7 +12,8 @@ import contextlib
 import gc
 import logging
 import time
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 from service.api import ROUTES, V1
@@ -37,14 +38,22 @@ from service.web import COLD_ROUTES, make_web
 log = logging.getLogger("service.app")
 
 MAX_INLINE_S = 0.001  # as long as the event loop is busy with the JSON of 64 rows
+Ask = Callable[[str, dict[str, Any]], Awaitable[list[dict[str, Any]]]]
 
 
 class App:
-    """The service as one ASGI application. Not ready until its lifespan has opened the bundle."""
+    """
+    The service as one ASGI application. Not ready until its lifespan has opened the bundle.
 
-    def __init__(self, settings: Settings) -> None:
+    *bundle*: the one to begin with, instead of that of the settings; *counts*: the directory that several workers count
+    in. *ask_all(what, message)* asks all of them, this one included, for what `answer` gives.
+    """
+
+    def __init__(self, settings: Settings, bundle: Path | None = None, counts: Path | None = None) -> None:
         self.settings = settings
-        self.metrics = Metrics()
+        self.ask_all: Ask | None = None
+        self._first = bundle or settings.bundle
+        self.metrics = Metrics(counts)
         self.exchange = Exchange(settings, self.metrics)
         self.served: Served | None = None
         self._reloader: Reloader | None = None
@@ -82,7 +91,7 @@ class App:
     def drain(self) -> None:
         """SIGTERM came: say so in /health/ready and close connections after their replies; go on answering."""
         self.exchange.draining = True
-        self.metrics.model_ready.set(0)
+        self.metrics.ready(False)
         log.info("draining: %d requests in flight", self.exchange.in_flight)
 
     def model(self) -> dict[str, Any]:
@@ -114,16 +123,36 @@ class App:
             raise NotReady("no model is ready yet")
         return served.vae.bundle.report.get(REPORT)
 
-    async def reload(self) -> dict[str, Any]:
-        """Take the newest version now: what came of it. Raises ReloadRefused where it is unfit, or NotReady."""
+    @property
+    def bundle_path(self) -> Path:
+        """Where what is served was read from."""
+        return self._serving().vae.bundle.path
+
+    async def reload(self, asked: bool = True) -> dict[str, Any]:
+        """Take the newest version now: what came of it, in all workers. Raises ReloadRefused, or NotReady."""
         if self._reloader is None:
             raise NotReady("no model is ready yet")
         if self.exchange.draining:
             raise NotReady("the server is draining")
-        outcome = await self._reloader.reload()
-        if outcome.reason is not None:
-            raise ReloadRefused(outcome.reason, model=outcome.model)
-        return {"result": outcome.result, "before": outcome.before, "model": outcome.model}
+        before = self._serving().model
+        if self.ask_all is None:
+            answers = [await self.answer("reload", {"asked": asked})]
+        else:
+            answers = await self.ask_all("reload", {"asked": asked})
+        told: dict[str, Any] = {"before": before, "model": self._serving().model}
+        if self.ask_all is not None:
+            told["workers"] = answers
+        for answer in answers:
+            if answer.get("reason") is not None:
+                raise ReloadRefused(answer["reason"], **told)
+        swapped = any(answer["result"] == "swapped" for answer in answers)
+        return {"result": "swapped" if swapped else "unchanged", **told}
+
+    async def answer(self, what: str, message: dict[str, Any]) -> dict[str, Any]:
+        """This worker's answer to what one asks of all."""
+        if what != "reload" or self._reloader is None:
+            raise AssertionError(f"nobody answers {what}. This is a bug.")
+        return (await self._reloader.reload(message["asked"]))._asdict()
 
     def reload_soon(self) -> None:
         """SIGHUP came: take the newest version; the log says what came of it."""
@@ -173,14 +202,14 @@ class App:
 
     def _open(self) -> None:
         settings = self.settings
-        loaded = load(settings.bundle, settings)
+        loaded = load(self._first, settings)
         gc.collect()
         gc.freeze()  # what lives from here on is not searched again: p99 at 64 connections 29 -> 15 ms
         gc.set_threshold(10_000)  # requests make hardly any cycles; looking for them less often saves 7 % of their cost
         self._take(loaded)
         self._reloader = Reloader(settings, self._serving, self._take, self.metrics.reloaded)
         if settings.reload_interval_s:
-            self._start(self._reloader.watch(settings.reload_interval_s))
+            self._start(self._reloader.watch(settings.reload_interval_s, self._reload_found))
 
     def _take(self, loaded: Loaded) -> None:
         """Serve *loaded* from now on. Requests that came before finish on what was served then."""
@@ -201,7 +230,7 @@ class App:
         manifest = bundle.manifest
         self.metrics.serves(manifest.name, manifest.version, bundle.bundle_id, loaded.seconds)
         self.metrics.provider_info.labels(placement.requested, placement.actual, placement.device).set(1)
-        self.metrics.model_ready.set(not self.exchange.draining)
+        self.metrics.ready(not self.exchange.draining)
         log.info(
             "serving %s version %d (%s) from %s on %s with %d threads, %sready in %.2f s",
             manifest.name,
@@ -232,15 +261,19 @@ class App:
             told = await self.reload()
             log.info("asked to reload: %s, version %s is served", told["result"], told["model"]["version"])
 
+    async def _reload_found(self) -> None:
+        with contextlib.suppress(ReloadRefused, NotReady):
+            await self.reload(asked=False)
+
     def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
 
-def create_app(settings: Settings) -> App:
-    """The service for *settings*, to be run by an ASGI server."""
-    return App(settings)
+def create_app(settings: Settings, bundle: Path | None = None, counts: Path | None = None) -> App:
+    """The service for *settings*, to be run by an ASGI server; the rest as `App` has it."""
+    return App(settings, bundle, counts)
 
 
 class _Observer:

@@ -14,6 +14,7 @@ from pathlib import Path
 from service.bundle import MANIFEST, Bundle, open_bundle, resolve
 from service.engine import Engine
 from service.errors import BundleError
+from service.provider import available_cpus
 from service.settings import Settings
 
 
@@ -40,5 +41,6 @@ def load(path: Path, settings: Settings, version: int | None = None) -> Loaded:
     bundle = open_bundle(found)
     if version not in (None, bundle.manifest.version):
         raise BundleError(found, MANIFEST, f"says version {bundle.manifest.version}, and its directory {version}")
-    engine = Engine.open(bundle, settings.device, settings.threads, settings.max_batch_rows)
+    threads = settings.threads or max(1, available_cpus() // settings.workers)
+    engine = Engine.open(bundle, settings.device, threads, settings.max_batch_rows)
     return Loaded(bundle, engine, time.perf_counter() - start)

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from typing import get_args
+from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,7 @@ from service.errors import ServiceError
 from service.manifest import Operation
 from service.queues import Waiting
 from service.spent import Spent
+from service.workers.sharing import RESTARTS, Shared
 
 SECONDS = (1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 ROWS = tuple(float(2**i) for i in range(13))
@@ -39,21 +41,31 @@ MOST_GATHERED = 4096  # requests; a scrape counts those that have come since the
 P_VALUES = (0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0)
 
 
-class Metrics:
-    """The instruments of one service, in one registry; a Counter is exposed with _total behind its name."""
+Mode = Literal["livemax", "livemin", "livesum"]
+QUEUE_ROWS = "vae_queue_rows", "Rows that wait for the model."
+QUEUE_AGE = "vae_queue_oldest_age_seconds", "How long the oldest call has waited."
 
-    def __init__(self) -> None:
+
+class Metrics:
+    """
+    The instruments of one service, in one registry; a Counter is exposed with _total behind its name.
+
+    *counts*: the directory in which several workers count together, see workers/sharing.py.
+    """
+
+    def __init__(self, counts: Path | None = None) -> None:
         disable_created_metrics()  # a _created twin of every series, which nobody asked for
         r = CollectorRegistry()
         ProcessCollector(registry=r)
         PlatformCollector(registry=r)
         GCCollector(registry=r)
         self.registry = r
+        self._shared = None if counts is None else Shared(counts)
         self._requests = Counter("vae_http_requests", "Requests answered.", ("route", "method", "code"), registry=r)
         self._request_seconds = _histogram(
             r, "vae_http_request_duration_seconds", "From the request's headers to its reply.", SECONDS, "route"
         )
-        self._in_progress = Gauge("vae_http_requests_in_progress", "Requests being answered.", ("route",), registry=r)
+        self._in_progress = _gauge(r, "vae_http_requests_in_progress", "Requests being answered.", "livesum", "route")
         self._stage_seconds = _histogram(
             r, "vae_stage_duration_seconds", "Of parse, queue, compute (a batch), serialize.", SECONDS, "stage", "op"
         )
@@ -62,13 +74,19 @@ class Metrics:
         self._padding_rows = Counter("vae_padding_rows", "Rows of padding run on a GPU.", ("op",), registry=r)
         self.rejected = Counter("vae_rejected", "Requests not answered, by the error's type.", ("reason",), registry=r)
         self.nonfinite = Counter("vae_nonfinite", "Replies withheld: the model gave NaN or infinity.", registry=r)
-        self._model_info = Gauge("vae_model_info", "The model served: 1.", ("name", "version", "bundle_id"), registry=r)
-        self.provider_info = Gauge(
-            "vae_execution_provider_info", "What runs the model: 1.", ("requested", "actual", "device"), registry=r
+        self._model_info = _gauge(
+            r, "vae_model_info", "The model served: 1.", "livemax", "name", "version", "bundle_id"
         )
-        self.model_ready = Gauge("vae_model_ready", "1: requests are answered; 0: starting or draining.", registry=r)
-        self._warmup_seconds = Gauge(
-            "vae_warmup_duration_seconds", "To verify, load, check and warm the model.", registry=r
+        self.provider_info = _gauge(
+            r, "vae_execution_provider_info", "What runs the model: 1.", "livemax", "requested", "actual", "device"
+        )
+        self._model_ready = _gauge(
+            r, "vae_model_ready", "1: requests are answered; 0: starting (a worker is enough) or draining.", "livemin"
+        )
+        self._workers_ready = _gauge(r, "vae_workers_ready", "Workers that answer requests.", "livesum")
+        Counter(*RESTARTS, registry=r)
+        self._warmup_seconds = _gauge(
+            r, "vae_warmup_duration_seconds", "To verify, load, check and warm the model.", "livemax"
         )
         self._reloads = Counter(
             "vae_reload",
@@ -85,6 +103,7 @@ class Metrics:
             self.rejected.labels(error.type)  # from the start, at 0: rate() misses the first event of a new series
         for result in ("swapped", "refused"):
             self._reloads.labels(result)
+        self._serving: Gauge | None = None
         self._running: defaultdict[str, int] = defaultdict(int)
         self._ended: list[tuple[str, str, int, float, Spent | None]] = []
         self._batches: list[tuple[str, int, int, float]] = []
@@ -146,9 +165,18 @@ class Metrics:
 
     def serves(self, name: str, version: int, bundle_id: str, seconds: float) -> None:
         """From now on this is served, and nothing else; it took *seconds* to make it ready."""
-        self._model_info.clear()
-        self._model_info.labels(name, str(version), bundle_id).set(1)
+        if self._shared is None:
+            self._model_info.clear()
+        elif self._serving is not None:  # what is in a shared file cannot be taken out; 0 is left out when it is read
+            self._serving.set(0)
+        self._serving = self._model_info.labels(name, str(version), bundle_id)
+        self._serving.set(1)
         self._warmup_seconds.set(seconds)
+
+    def ready(self, ready: bool) -> None:
+        """Whether requests are answered."""
+        self._model_ready.set(ready)
+        self._workers_ready.set(ready)
 
     def reloaded(self, result: str) -> None:
         """A newer version was swapped in, or refused."""
@@ -156,12 +184,30 @@ class Metrics:
 
     def watch_queue(self, waiting: Callable[[], Mapping[str, Waiting]]) -> None:
         """Read vae_queue_rows and vae_queue_oldest_age_seconds from *waiting*, by operation, at each scrape."""
-        self.registry.register(_Queue(waiting))
+        self._queue = _Queue(waiting)
+        if self._shared is None:
+            self.registry.register(self._queue)
+        else:
+            self._queue_rows = _gauge(self.registry, *QUEUE_ROWS, "livesum", "op")
+            self._queue_age = _gauge(self.registry, *QUEUE_AGE, "livemax", "op")
+
+    def refresh(self) -> None:
+        """Tell the other workers what was counted and what waits in this one; for a worker, now and then."""
+        self.flush()
+        for gauge, family in zip((self._queue_rows, self._queue_age), self._queue.collect(), strict=True):
+            for sample in family.samples:
+                gauge.labels(sample.labels["op"]).set(sample.value)
 
     def exposition(self) -> bytes:
-        """The text that Prometheus scrapes."""
-        self.flush()
-        return generate_latest(self.registry)
+        """The text that Prometheus scrapes: of this process, or of all workers."""
+        if self._shared is None:
+            self.flush()
+            return generate_latest(self.registry)
+        self.refresh()
+        registry = CollectorRegistry()
+        registry.register(self._shared)
+        PlatformCollector(registry=registry)
+        return generate_latest(registry)
 
 
 class _Queue(Collector):
@@ -169,14 +215,19 @@ class _Queue(Collector):
         self._waiting = waiting
 
     def collect(self) -> list[GaugeMetricFamily]:
-        rows = GaugeMetricFamily("vae_queue_rows", "Rows that wait for the model.", labels=["op"])
-        age = GaugeMetricFamily("vae_queue_oldest_age_seconds", "How long the oldest call has waited.", labels=["op"])
+        rows = GaugeMetricFamily(*QUEUE_ROWS, labels=["op"])
+        age = GaugeMetricFamily(*QUEUE_AGE, labels=["op"])
         queues = self._waiting()
         for op in get_args(Operation):  # 0 where nothing waits: a gauge that is only there under load cannot be read
             waiting = queues.get(op, Waiting(0, 0.0))
             rows.add_metric([op], waiting.rows)
             age.add_metric([op], waiting.oldest_s)
         return [rows, age]
+
+
+def _gauge(registry: CollectorRegistry, name: str, text: str, over_workers: Mode, *labels: str) -> Gauge:
+    """*over_workers*: what becomes of the values of several (live: those of one that ended do not count)."""
+    return Gauge(name, text, labels, registry=registry, multiprocess_mode=over_workers)
 
 
 def _observe(histogram: Histogram, values: Sequence[float] | NDArray[np.float64]) -> None:

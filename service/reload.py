@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Literal, NamedTuple
 
 from service.bundle import MANIFEST
@@ -23,7 +23,7 @@ from service.watch import Sight, Watch
 log = logging.getLogger("service.reload")
 
 REFUSED_FOR_S = 10.0
-"""A refused version is not opened again sooner, unless its files change: that costs reading and hashing all of it."""
+"""Whoever asks for a refused version again sooner is told the same: to open it is to read and hash all of it."""
 
 
 class Outcome(NamedTuple):
@@ -63,15 +63,19 @@ class Reloader:
         self._one = asyncio.Lock()
         self._refusal: tuple[float, Sight, str] | None = None  # when (monotonic seconds), what, why
 
-    async def watch(self, interval_s: float) -> None:
-        """Look every *interval_s* seconds, for ever, and take what is newer."""
+    async def watch(self, interval_s: float, found: Callable[[], Awaitable[None]]) -> None:
+        """Look every *interval_s* seconds, for ever; call *found* when there is something to try."""
         while not self._watch.pinned:
             await asyncio.sleep(interval_s)
             if await asyncio.to_thread(self._watch.look, self._serving().manifest.version):
-                await self.reload()
+                await found()
 
-    async def reload(self) -> Outcome:
-        """Look now, and take the newest version if it is newer than the one served. One at a time, in turn."""
+    async def reload(self, asked: bool) -> Outcome:
+        """
+        Look now, and take the newest version if it is newer than the one served. One at a time, in turn.
+
+        One that was refused is not opened again unless it changed, or unless somebody *asked* for it.
+        """
         async with self._one:
             before, sight = self._serving(), None
             try:
@@ -81,7 +85,7 @@ class Reloader:
                 self._watch.tried = sight
                 if self._refusal is not None:
                     at, refused, reason = self._refusal
-                    if refused == sight and time.monotonic() - at < REFUSED_FOR_S:
+                    if refused == sight and not (asked and time.monotonic() - at > REFUSED_FOR_S):
                         return Outcome("refused", before.model, before.model, reason)
                 await self._swap(before, sight)
             except Exception as error:

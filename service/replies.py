@@ -205,12 +205,32 @@ class ModelReply(_Reply):
     limits: Limits
 
 
+class WorkerReload(_Reply):
+    """What came of it in one worker."""
+
+    worker: int = Field(ge=0, description="its number, from 0", examples=[1])
+    result: Literal["swapped", "unchanged", "refused", "failed", "gone"] = Field(
+        description="gone: it ended meanwhile, and one with the version that the others serve takes its place",
+        examples=["swapped"],
+    )
+    before: ModelId | Absent = Field(None, description="what it served when it was asked")
+    model: ModelId | Absent = Field(None, description="what it serves now")
+    reason: str | Absent = Field(
+        None,
+        description="why the newest version was refused",
+        examples=["eps.npy: its SHA-256 is not the one in SHA256SUMS: changed or cut (9 bytes)"],
+    )
+
+
 class ReloadReply(_Reply):
     """What came of looking for a newer version."""
 
     result: Literal["swapped", "unchanged"] = Field(description="whether another version is served than before")
     before: ModelId = Field(description="what was served when the request came")
-    model: ModelId = Field(description="what is served now")
+    model: ModelId = Field(description="what is served now, by the worker that answers")
+    workers: list[WorkerReload] | Absent = Field(
+        None, description="what came of it in each worker; there where there are several"
+    )
 
 
 class Live(_Reply):

@@ -54,15 +54,27 @@ class Server(uvicorn.Server):
             self.force_exit = True
 
     async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
-        """Start as uvicorn does; from then on SIGHUP is a wish for the newest version."""
-        await super().startup()
+        """Start as uvicorn does."""
+        await super().startup(sockets)  # type: ignore[arg-type]
+        self.begin()
+
+    def begin(self) -> None:
+        """The application has started, and connections come."""
         loop = asyncio.get_running_loop()
         signal.signal(signal.SIGHUP, lambda *_: loop.call_soon_threadsafe(self._app.reload_soon))
 
+    def protocol(self) -> asyncio.Protocol:
+        """What answers one more connection."""
+        protocol: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return protocol
+
     async def shutdown(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
         """Drain, then stop as uvicorn does."""
-        self._app.drain()
-        await self._wait(self._app.settings.drain_delay_s, lambda: False)
+        if not self._app.exchange.draining:
+            self._app.drain()
+            await self._wait(self._app.settings.drain_delay_s, lambda: False)
         for server in self.servers:
             server.close()
         # uvicorn would now cut the connections that have no request yet, also those whose request is on its way

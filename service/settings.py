@@ -28,12 +28,18 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="TCP port to listen on; 0 takes a free one")
+    workers: int = Field(
+        1, ge=1, le=64, description="processes that answer on the port, each with the model and a queue of its own"
+    )
     device: Literal["auto", "cpu", "cuda", "tensorrt"] = Field(
         "auto",
         description="what runs the model; cuda and tensorrt refuse to start on less, auto falls back and says so",
     )
     threads: int = Field(
-        0, ge=0, le=256, description="onnxruntime's CPU threads; 0: the CPUs of this process and its cgroup"
+        0,
+        ge=0,
+        le=256,
+        description="onnxruntime's CPU threads in a worker; 0: the CPUs of this process and its cgroup, shared out",
     )
     max_batch_rows: int = Field(
         256, ge=1, le=2**20, description="rows in one run of the model; a scored row counts once a draw"

@@ -117,6 +117,7 @@ def make_web(service: Service, oip: OIP) -> FastAPI:
         tags=["model"],
         summary="Take the newest version",
         response_model=ReloadReply,
+        response_model_exclude_none=True,
         responses=documented("/v1", ReloadRefused, NotReady),
     )
     async def reload() -> dict[str, Any]:

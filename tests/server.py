@@ -28,6 +28,7 @@ class Server:
             stderr=subprocess.PIPE,
             text=True,
             env={**inherited, **(environment or {})},
+            process_group=0,
         )
         self.log: list[str] = []
         self._listening = threading.Event()

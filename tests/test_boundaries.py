@@ -14,8 +14,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (
     ("__main__",),
-    ("server",),
-    ("app",),
+    ("workers.supervisor", "workers.worker"),
+    ("workers.port", "workers.rounds", "server"),
+    ("workers.channel", "app"),
     ("web",),
     ("openapi",),
     ("hot_routes",),
@@ -43,9 +44,10 @@ LAYERS = (
         "http.vigil",
         "messages",
         "turns",
+        "workers.sharing",
     ),
     ("manifest",),
-    ("calibration", "codec", "errors", "finite", "http", "latent", "oip", "scores", "settings", "spent"),
+    ("calibration", "codec", "errors", "finite", "http", "latent", "oip", "scores", "settings", "spent", "workers"),
 )
 """The modules of `service` from the top down: each may import those below it, and none beside or above it."""
 
