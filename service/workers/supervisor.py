@@ -32,7 +32,7 @@ STEADY_S = 60.0
 """A worker that has lived as long is replaced at once, as is one that ends the first time."""
 RETRY_S, MOST_RETRY_S = 1.0, 30.0
 """One that ends again sooner waits so many seconds, and twice as many each time, up to the second figure."""
-STOP_S = 5.0
+STOP_S = 2.0
 """Seconds that workers get to end beyond what the settings allow requests in flight."""
 NEVER = float("inf")
 
