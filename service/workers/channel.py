@@ -85,7 +85,11 @@ class Place(NamedTuple):
 
 @dataclass
 class Worker:
-    """A worker as the supervisor knows it; *connections* as it said last, and those that it was handed since."""
+    """
+    A worker as the supervisor knows it.
+
+    *connections*: as many as it said last, and those that it was handed since. *turn*: when it was handed the last one.
+    """
 
     number: int
     pid: int
@@ -93,6 +97,7 @@ class Worker:
     started: float
     ready: bool = False
     connections: int = 0
+    turn: int = 0
 
 
 Workers = dict[int, Worker]

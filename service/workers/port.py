@@ -1,9 +1,9 @@
 """
 The port that all workers answer on: one process takes the connections, and hands each to the worker with the fewest.
 
-Sockets that several processes accept from give one of them nearly all (a loop that is busy accepts less), or a share
-by chance (SO_REUSEPORT); and few connections that live long, as of a proxy's pool, stay where they went. Never reads
-from a connection.
+Of several with as few it is the one whose turn was longest ago. Sockets that several processes accept from give one of
+them nearly all (a loop that is busy accepts less), or a share by chance (SO_REUSEPORT); and few connections that live
+long, as of a proxy's pool, stay where they went. Never reads from a connection.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ class Port:
         self._workers = workers
         self._selector = selector
         self._held: socket.socket | None = None  # taken, and not yet handed over
+        self._turn = 0
         self._sockets = _bind(host, port)
         self.listening = False
 
@@ -95,9 +96,10 @@ class Port:
 
     def _hand_over(self, connection: socket.socket) -> None:
         self._held = connection
-        for worker in sorted(self._workers.values(), key=lambda worker: worker.connections):
+        for worker in sorted(self._workers.values(), key=lambda worker: (worker.connections, worker.turn)):
             if worker.ready and worker.channel.hand_over(connection):
-                worker.connections += 1
+                self._turn += 1
+                worker.connections, worker.turn = worker.connections + 1, self._turn
                 connection.close()
                 self._held = None
                 return
