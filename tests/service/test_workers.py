@@ -85,8 +85,8 @@ def counted(server: Server) -> float:
 class Two(Server):
     """The service with two workers, both ready."""
 
-    def __init__(self, bundle: Path, **settings: object) -> None:
-        super().__init__(bundle, **{"workers": 2, **settings})
+    def __init__(self, bundle: Path, **settings: Any) -> None:
+        super().__init__(bundle, workers=2, **settings)
         try:
             self.says("worker 1 is ready")
         except AssertionError:
