@@ -89,9 +89,9 @@ ARRAYS_FIRST = (media.NPZ, media.NPY, media.JSON, media.PNG)
 
 
 class _Spoken(NamedTuple):
-    """The media types of one operation on what is *served*; *absent*: those that are not there, and why."""
+    """The media types of one operation on the bundle *bundle_id*; *absent*: those that are not there, and why."""
 
-    served: Served
+    bundle_id: object  # not what is served: it would be kept alive until the next request
     reads: tuple[str, ...]
     writes: tuple[str, ...]
     absent: dict[str, str]
@@ -112,7 +112,7 @@ class V1:
         """Raise NotReady, Unsupported, Overloaded, NotAcceptable or UnsupportedMedia."""
         served = serving(self._service, self._task.op)
         spoken = self._spoken
-        if spoken is None or spoken.served is not served:
+        if spoken is None or spoken.bundle_id != served.model["bundle_id"]:
             spoken = self._spoken = self._speak(served)
         read = media.of_body(headers.get(b"content-type"), spoken.reads, spoken.absent)
         writes = spoken.writes
@@ -135,7 +135,7 @@ class V1:
         """What can be read and written for the bundle."""
         absent, op = pictures.absent(served.manifest.inputs), self._task.op
         reads, writes = (tuple(name for name in names if name not in absent) for names in (READS[op], WRITES[op]))
-        return _Spoken(served, reads, writes, absent)
+        return _Spoken(served.model["bundle_id"], reads, writes, absent)
 
     async def _answer(
         self, served: Served, headers: Headers, read: str, write: str, body: bytes, deadline: float

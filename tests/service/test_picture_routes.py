@@ -279,7 +279,9 @@ class Pretend:
     """A bundle as it is served, and the service; the manifest is real."""
 
     def __init__(self, bundle: Path) -> None:
-        self.manifest = open_bundle(bundle).manifest
+        opened = open_bundle(bundle)
+        self.manifest = opened.manifest
+        self.model = {"bundle_id": opened.bundle_id}
         self.vae = Idle()
         self.served = self
 
