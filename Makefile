@@ -6,8 +6,9 @@ EXTRA ?= cpu
 BUILDER ?= docker build
 SEED ?= 0
 INPUTS ?= 1000000
+export PEERS ?= $(CURDIR)/build/peers
 
-.PHONY: serve test fuzz lint fix openapi example-bundle bench-bundle bench-digits gpu-wheel-check image image-check clean
+.PHONY: serve test fuzz lint fix openapi example-bundle bench bench-quick bench-peers bench-bundle bench-digits gpu-wheel-check image image-check clean
 
 serve: .venv/.serve  ## serve the shipped example, or VAE_BUNDLE, on port 8000, on the CPU, without torch
 	$(BIN)/vae-serve
@@ -39,6 +40,19 @@ example-bundle: .venv/.dev  ## train the shipped example again: scikit-learn's d
 	rm -rf deploy/models/digits/1
 	mv build/example/digits/1 deploy/models/digits/1
 	$(MAKE) openapi
+
+bench: .venv/.dev  ## measure the service beside its peers, write benchmarks/README.md; BENCH=--resume, a part
+	$(BIN)/python -m benchmarks.serving $(BENCH)
+
+bench-quick: .venv/.dev  ## the same as a smoke run of a few minutes, into build/bench-quick
+	$(BIN)/python -m benchmarks.serving --quick $(BENCH)
+
+bench-peers: $(patsubst benchmarks/serving/peers/%.txt,$(PEERS)/%/.done,$(wildcard benchmarks/serving/peers/*.txt))  ## the servers that ours is measured beside, each in an environment of its own
+
+$(PEERS)/%/.done: benchmarks/serving/peers/%.txt
+	$(PYTHON) -m venv $(PEERS)/$*
+	$(PEERS)/$*/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
 
 bench-bundle: .venv/.dev  ## the bundle of the server benchmarks: MLP 784-400-400-32, untrained
 	$(BIN)/python -m training.bench_bundle --output build/bench

@@ -7,7 +7,7 @@ Whatever fails, nothing is written, because writing comes after (`output`).
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from pydantic import JsonValue
 from service.bundle import Bundle
 from service.engine import Engine
 from service.manifest import Capabilities, Data, GraphName, Inputs, Latent, Manifest, Operation, Scoring
-from training.calibrate import KINDS, Calibration, calibrate
+from training.calibrate import KINDS, SAMPLES, Calibration, calibrate
 from training.evaluate import evaluate
 from training.export import export_graphs
 from training.graphs import specs
@@ -64,10 +64,14 @@ def build_bundle(
     threads: int = 0,
     draws: int = 64,
     trained: bool = True,
+    samples: Sequence[int] = SAMPLES,
     export: Callable[[VAE], Mapping[GraphName, bytes]] = export_graphs,
 ) -> Bundle:
     """
-    The bundle of *vae*, in memory. *draws*: K of the evaluation. *export*: what makes the graphs.
+    The bundle of *vae*, in memory.
+
+    *draws*: K of the evaluation. *samples*: each K of the calibration, the default of `Scoring` among them. *export*:
+    what makes the graphs.
 
     Raises ParityError when the graphs do not compute what *vae* computes, and what the service's engine raises when
     it opens a bundle.
@@ -78,7 +82,7 @@ def build_bundle(
     engine = Engine(_by_name(graphs), threads=threads)
     found = Calibration((), {})
     if len(held_out.calibration):
-        found = calibrate(engine, vae.inputs, eps, held_out.calibration, Scoring().samples)
+        found = calibrate(engine, vae.inputs, eps, held_out.calibration, Scoring().samples, samples)
     manifest = Manifest(
         name=name,
         version=version,

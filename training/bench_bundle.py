@@ -1,9 +1,10 @@
 """
-The bundle that the benchmarks serve: an MLP 784-400-400-32 as it is initialised, untrained, from a fixed seed.
+The bundles that the benchmarks serve: MLPs as they are initialised, untrained, from a fixed seed.
 
     python -m training.bench_bundle --output build/bench
 
-Its figures mean nothing, its speed is that of any model of its size. Calibrated on uniform random rows.
+By default 784-400-400-32. Their figures mean nothing, their speed is that of any model of their size. Calibrated on
+uniform random rows. The manifest holds the options under `training`, so that a reader can tell what was built.
 """
 
 from __future__ import annotations
@@ -16,31 +17,48 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from pydantic import JsonValue
 
 from service.bundle import open_bundle
 from service.errors import StartError
 from service.manifest import Data, Inputs
 from training.assemble import HeldOut, build_bundle
+from training.calibrate import SAMPLES
 from training.data import CLAMP
 from training.models.mlp import VAE, VAEConfig
 from training.output import write
 
 SEED = 0
-ROWS = 2000
-INPUTS = Inputs(kind="array", shape=(784,), dtype="float32", clamp=CLAMP)
-CONFIG = VAEConfig(latent_dim=32, hidden=(400, 400), likelihood="gaussian", activation="relu", standardise=False)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write `<output>/1`; a valid bundle already there is replaced, anything else is left alone."""
     parser = argparse.ArgumentParser(prog="python -m training.bench_bundle", description=__doc__)
     parser.add_argument("--output", type=Path, default=Path("build/bench"), help="model directory")
-    output: Path = parser.parse_args(arguments).output
-    rows = np.random.default_rng(SEED).random((ROWS, *INPUTS.shape), np.float32)
-    data = Data(hash=hashlib.sha256(rows.tobytes()).hexdigest(), rows={"calibration": ROWS})
+    parser.add_argument("--columns", type=int, default=784, help="numbers in a row")
+    parser.add_argument("--hidden", type=_numbers, default=(400, 400), help="widths of the encoder's layers")
+    parser.add_argument("--latents", type=int, default=32)
+    parser.add_argument("--rows", type=int, default=2000, help="rows to calibrate on")
+    parser.add_argument("--samples", type=_numbers, default=SAMPLES, help="each K to calibrate; 16 among them")
+    options = parser.parse_args(arguments)
+    output: Path = options.output
+    inputs = Inputs(kind="array", shape=(options.columns,), dtype="float32", clamp=CLAMP)
+    config = VAEConfig(options.latents, options.hidden, "gaussian", activation="relu", standardise=False)
+    rows = np.random.default_rng(SEED).random((options.rows, options.columns), np.float32)
+    data = Data(hash=hashlib.sha256(rows.tobytes()).hexdigest(), rows={"calibration": options.rows})
+    training: dict[str, JsonValue] = {
+        "seed": SEED,
+        "columns": options.columns,
+        "hidden": list(options.hidden),
+        "latents": options.latents,
+        "rows": options.rows,
+        "samples": list(options.samples),
+    }
     held_out = HeldOut(calibration=rows, test=rows[:0])
-    vae = VAE(INPUTS, CONFIG, SEED)
-    bundle = build_bundle(vae, "bench", 1, data, {"seed": SEED}, held_out, seed=SEED, trained=False)
+    vae = VAE(inputs, config, SEED)
+    bundle = build_bundle(
+        vae, output.name, 1, data, training, held_out, seed=SEED, trained=False, samples=options.samples
+    )
     target = output / "1"
     try:
         if target.exists():
@@ -51,6 +69,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"bench_bundle: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(word) for word in text.split(","))
 
 
 if __name__ == "__main__":
