@@ -48,8 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=9500, help="the first of three free ports (default 9500)")
     peers = Path(os.environ.get("PEERS", ROOT / "build/peers"))
     parser.add_argument("--peers", type=Path, default=peers, help="their environments (default $PEERS or build/peers)")
+    parser.add_argument("--results", type=Path, help="default build/bench-results, with --quick build/bench-quick")
     options = parser.parse_args(arguments)
-    folder = ROOT / ("build/bench-quick" if options.quick else "build/bench-results")
+    folder = options.results or ROOT / ("build/bench-quick" if options.quick else "build/bench-results")
     if options.parts == [RENDER]:
         return _render(folder, options.quick)
     chosen = [part for part in PARTS if part.name in options.parts or not options.parts]
@@ -58,13 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     signal.signal(signal.SIGTERM, _interrupt)
     effort = QUICK if options.quick else Effort()
-    bundles = Bundles(ROOT / "build", _say)
-    bench = Bench(effort, options.port, options.peers, folder, bundles, _say)
-    here = machine.describe()
-    if here["load"] > machine.QUIET:
-        _say(f"the load average is {here['load']:g}: this machine is not quiet, and the page will say so")
+    bench = Bench(effort, options.port, options.peers, folder, Bundles(ROOT / "build", _say), _say)
     try:
-        failed = [part.name for part in chosen if not _measured(part, bench, here, options.resume)]
+        failed = _measure(chosen, bench, options.resume)
     except KeyboardInterrupt:
         _say("interrupted; the parts that are done are kept: --resume goes on")
         return 130
@@ -75,6 +72,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if failed:
         _say(f"failed: {', '.join(failed)}")
     return 1 if failed else status
+
+
+def _measure(chosen: Sequence[Part], bench: Bench, resume: bool) -> list[str]:
+    """Measure the parts in turn; the names of those that failed."""
+    here = machine.describe()
+    if here["load"] > machine.QUIET:
+        _say(f"the load average is {here['load']:g}: this machine is not quiet, and the page will say so")
+    return [part.name for part in chosen if not _measured(part, bench, here, resume)]
 
 
 def _measured(part: Part, bench: Bench, here: dict[str, Any], resume: bool) -> bool:
@@ -127,7 +132,7 @@ def _render(folder: Path, quick: bool) -> int:
 
         plot.draw(latency.curves(results["latency"]), target.parent / "latency.svg")
     target.write_text(text)
-    _say(f"wrote {target.relative_to(ROOT)} from {', '.join(kept) or 'nothing'}")
+    _say(f"wrote {target} from {', '.join(kept) or 'nothing'}")
     return 0
 
 

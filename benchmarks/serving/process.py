@@ -25,6 +25,7 @@ from benchmarks.serving.failures import NotStarted
 START_S = 90.0
 STOP_S = 20.0
 POLL_S = 0.005
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Process:
@@ -45,17 +46,17 @@ class Process:
         wait_for_port(self.port)
         self.log.parent.mkdir(parents=True, exist_ok=True)
         start = time.perf_counter()
-        with self.log.open("wb") as log:
-            self._popen = subprocess.Popen(
-                self._command,
-                cwd=self._cwd,
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C comes to the benchmark alone, which then ends this
-            )
         try:
+            with self.log.open("wb") as log, _undisturbed():
+                self._popen = subprocess.Popen(
+                    self._command,
+                    cwd=self._cwd,
+                    env=self._environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,  # Ctrl-C comes to the benchmark alone, which then ends this
+                )
             while not _answers(self.port, self.ready):
                 if self._popen.poll() is not None:
                     raise NotStarted(f"ended with {self._popen.returncode}: {self._tail()}")
@@ -170,8 +171,17 @@ def _send(process: psutil.Process, sig: signal.Signals) -> None:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    """
+    Put off SIGINT and SIGTERM until the body is over.
+
+    By handlers and not by a mask, which a process that is started in the body would inherit.
+    """
+    came: list[int] = []
+    before = {sig: signal.signal(sig, lambda number, frame: came.append(number)) for sig in _SIGNALS}
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for sig, handler in before.items():
+            signal.signal(sig, handler)
+        for number in came[:1]:
+            signal.raise_signal(number)
