@@ -80,6 +80,15 @@ BARS = (
         unit="batches' times",
     ),
     Bar(
+        "the same beside a JSON bulk caller, less the parse of one of its bodies",
+        "bulk",
+        bulk.multiples_past_parse,
+        3,
+        2,
+        more=False,
+        unit="batches' times",
+    ),
+    Bar(
         "ready after the start of the process",
         "start",
         lambda result: list(result["seconds"]),

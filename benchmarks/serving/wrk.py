@@ -17,9 +17,7 @@ from pathlib import Path
 from benchmarks.serving.failures import Refused
 from benchmarks.serving.wire import Body
 
-MISSING = (
-    "wrk is not installed, and closed-loop points need it: `apt-get install wrk` (Debian, Ubuntu), `brew install wrk`"
-)
+MISSING = "wrk is not installed, and closed-loop points need it: `apt-get install wrk` (Debian, Ubuntu)"
 
 _SCRIPT = """
 local requests, turn = {}, 0
