@@ -79,10 +79,10 @@ def render(result: Mapping[str, Any]) -> str:
     """For each model a table, and a sentence on what a delay gained at most."""
     text = []
     for name, model in result["models"].items():
-        gain = model["alone_us"] / model["batched_us"]
+        share = model["alone_us"] / model["batched_us"]
         text.append(
             f"`{name}`: in process a row takes {model['alone_us']:,.0f} us alone and {model['batched_us']:,.1f} us "
-            f"in a batch of 64: {gain:.1f} times less. Cells: requests/s, p50, p99 in ms, CPU ms a request."
+            f"in a batch of 64: {share:.1f} times less. Cells: requests/s, p50, p99 in ms, CPU ms a request."
         )
         delays = list(next(iter(model["points"].values())))
         rows = [[load, *(_cell(points[delay]) for delay in delays)] for load, points in model["points"].items()]
