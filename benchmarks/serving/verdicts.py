@@ -107,10 +107,14 @@ def verdict(value: float, bar: float, aim: float | None, more: bool) -> str:
         return (limit - value if more else value - limit) / limit
 
     if short(bar) > 0:
-        return f"**missed** by {short(bar):.0%}"
+        return f"**missed** by {_share(short(bar))}"
     if aim is None:
         return "met"
-    return f"met; aim missed by {short(aim):.0%}" if short(aim) > 0 else "met, and the aim"
+    return f"met; aim missed by {_share(short(aim))}" if short(aim) > 0 else "met, and the aim"
+
+
+def _share(missed: float) -> str:
+    return f"{missed:.0%}" if missed >= 0.01 else "less than 1%"
 
 
 def render(results: Results) -> str:

@@ -18,6 +18,7 @@ from benchmarks.serving.verdicts import BARS, render, verdict
         pytest.param(1.25, 1.6, 1.25, False, "met, and the aim", id="less is better"),
         pytest.param(1.5, 1.6, 1.25, False, "met; aim missed by 20%", id="between the two"),
         pytest.param(2.0, 1.6, 1.25, False, "**missed** by 25%", id="too much"),
+        pytest.param(0.599, 0.6, 0.8, True, "**missed** by less than 1%", id="just not"),
         pytest.param(2.6, 2.5, None, True, "met", id="no aim"),
     ],
 )
