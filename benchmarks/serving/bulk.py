@@ -66,9 +66,9 @@ def multiples(result: Mapping[str, Any], name: str = BINARY) -> list[float]:
 
 
 def multiples_past_parse(result: Mapping[str, Any]) -> list[float]:
-    """p99 beside the JSON bulk caller less the parse of one of its bodies, in batches' times, by round."""
+    """p99 beside the JSON bulk caller less the parse of one of its bodies, in batches' times, by round; 0 at least."""
     found = zip(result["points"][JSON], result["json_parse_ms"], result["batch_ms"], strict=True)
-    return [(point["p99_ms"] - parse_ms) / batch_ms for point, parse_ms, batch_ms in found]
+    return [max(0.0, point["p99_ms"] - parse_ms) / batch_ms for point, parse_ms, batch_ms in found]
 
 
 def render(result: Mapping[str, Any]) -> str:

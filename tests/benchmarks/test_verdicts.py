@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from benchmarks.serving.bulk import multiples_past_parse
 from benchmarks.serving.contenders import OURS
 from benchmarks.serving.throughput import ratio
 from benchmarks.serving.verdicts import BARS, render, verdict
@@ -40,6 +41,13 @@ def test_what_was_not_measured_is_said_to_be_so() -> None:
     table = render({"start": {"seconds": [0.5, 0.7, 0.6]}})
     assert "0.60 (0.50 to 0.70) s" in table
     assert table.count("not measured") == len(BARS) - 1
+
+
+def test_a_neighbour_of_a_json_bulk_caller_may_wait_for_one_parse_more() -> None:
+    """Less than one parse is no wait at all, and not a negative one."""
+    points = {"JSON bulk": [{"p99_ms": 25.0}, {"p99_ms": 12.0}]}
+    result = {"points": points, "json_parse_ms": [20.0, 20.0], "batch_ms": [2.0, 2.0]}
+    assert multiples_past_parse(result) == [2.5, 0.0]
 
 
 def test_a_ratio_is_taken_within_each_round() -> None:
