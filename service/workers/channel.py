@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -89,6 +90,7 @@ class Worker:
     A worker as the supervisor knows it.
 
     *connections*: as many as it said last, and those that it was handed since. *turn*: when it was handed the last one.
+    *adopted*: how many it has said to have got since it began; *handed*: those that it has not, and has not read from.
     """
 
     number: int
@@ -98,6 +100,8 @@ class Worker:
     ready: bool = False
     connections: int = 0
     turn: int = 0
+    adopted: int = 0
+    handed: deque[socket.socket] = field(default_factory=deque)
 
 
 Workers = dict[int, Worker]

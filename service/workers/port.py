@@ -12,8 +12,9 @@ import logging
 import selectors
 import socket
 import time
+from collections import deque
 
-from service.workers.channel import Workers
+from service.workers.channel import Worker, Workers
 
 log = logging.getLogger("service.workers.port")
 
@@ -30,7 +31,7 @@ class Port:
     def __init__(self, host: str, port: int, workers: Workers, selector: selectors.BaseSelector) -> None:
         self._workers = workers
         self._selector = selector
-        self._held: socket.socket | None = None  # taken, and not yet handed over
+        self._held: deque[socket.socket] = deque()  # taken, and not yet handed over
         self._turn = 0
         self._sockets = _bind(host, port)
         self.listening = False
@@ -38,7 +39,7 @@ class Port:
     @property
     def stuck(self) -> bool:
         """Whether `attend` should be called again soon."""
-        return self._held is not None
+        return bool(self._held) and self._answered()
 
     @property
     def url(self) -> str:
@@ -54,14 +55,27 @@ class Port:
 
     def attend(self) -> None:
         """Take connections while somebody can answer them; to be called when that may have changed."""
-        if self._held is not None:
-            self._hand_over(self._held)
+        while self._held and self._hand_over(self._held[0]):
+            self._held.popleft()
+        wanted = self._answered() and not self._held
         for one in self._sockets:
             watched = one in self._selector.get_map()
-            if self._open() and not watched:
+            if wanted and not watched:
                 self._selector.register(one, selectors.EVENT_READ, lambda it=one: self._take(it))
-            elif watched and not self._open():
+            elif watched and not wanted:
                 self._selector.unregister(one)
+
+    def adopted(self, worker: Worker, total: int) -> None:
+        """*worker* has got so many connections since it began: they are its own now."""
+        while worker.adopted < total:
+            worker.handed.popleft().close()
+            worker.adopted += 1
+
+    def bereaved(self, worker: Worker) -> None:
+        """*worker* is dead: nobody has read from the connections that it had not got yet, and others can have them."""
+        self._held.extend(worker.handed)
+        worker.handed.clear()
+        self.attend()
 
     def close(self) -> None:
         """Hand over what has come, and close it."""
@@ -74,15 +88,16 @@ class Port:
         self._sockets = []
 
     def drop(self) -> None:
-        """In a process that does not need it."""
-        for one in self._sockets:
+        """In a process that needs neither it nor any of its connections."""
+        handed = (connection for worker in self._workers.values() for connection in worker.handed)
+        for one in (*self._sockets, *self._held, *handed):
             one.close()
 
-    def _open(self) -> bool:
-        return self.listening and self._held is None and any(worker.ready for worker in self._workers.values())
+    def _answered(self) -> bool:
+        return self.listening and any(worker.ready for worker in self._workers.values())
 
     def _take(self, one: socket.socket) -> None:
-        while self._open():
+        while self._answered() and not self._held:
             try:
                 connection, _ = one.accept()
             except BlockingIOError:
@@ -91,18 +106,17 @@ class Port:
                 log.error("a connection could not be taken: %s", error)
                 time.sleep(0.01)  # no file is free, probably; meanwhile workers close some
                 return
-            self._hand_over(connection)
-        self.attend()
+            self._held.append(connection)
+            self.attend()
 
-    def _hand_over(self, connection: socket.socket) -> None:
-        self._held = connection
+    def _hand_over(self, connection: socket.socket) -> bool:
         for worker in sorted(self._workers.values(), key=lambda worker: (worker.connections, worker.turn)):
             if worker.ready and worker.channel.hand_over(connection):
                 self._turn += 1
                 worker.connections, worker.turn = worker.connections + 1, self._turn
-                connection.close()
-                self._held = None
-                return
+                worker.handed.append(connection)
+                return True
+        return False
 
 
 def _bind(host: str, port: int) -> list[socket.socket]:

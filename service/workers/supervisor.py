@@ -124,6 +124,7 @@ class Supervisor:
                     self._ready(worker)
                 case "connections":
                     worker.connections = message["count"]
+                    self._port.adopted(worker, message["adopted"])
                 case "ask":
                     self._rounds.ask(message["what"], message["message"], worker, message["number"])
                 case "answer":
@@ -162,7 +163,7 @@ class Supervisor:
         self._roll.ended(worker.number)
         self._roll.call([os.getpid(), *(one.pid for one in self._workers.values())])
         self._rounds.gone(worker)
-        self._port.attend()
+        self._port.bereaved(worker)
         if self._stopping:
             self._status = self._status or (abs(status) if was_ready else 0)
         elif not self._port.listening:

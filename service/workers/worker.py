@@ -52,7 +52,7 @@ class _WorkerServer(Server):
         self._numbers = itertools.count()
         self._answers: dict[int, asyncio.Future[list[Message]]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._adopted = False  # a connection, since the last tick
+        self._adopted = 0  # connections, since the beginning
         self.orphaned = False
         self._app.ask_all = self.ask
 
@@ -75,9 +75,10 @@ class _WorkerServer(Server):
         self._start(self._tick())
 
     def _hear(self) -> None:
+        handed: list[socket.socket] = []
         for message in self._channel.hear():
             if isinstance(message, socket.socket):
-                self._start(self._adopt(message))
+                handed.append(message)
             elif message["do"] == "drain":
                 self._app.drain()
             elif message["do"] == "stop":
@@ -88,6 +89,12 @@ class _WorkerServer(Server):
                     answer.set_result(message["answers"])
             else:
                 self._start(self._answer(message["do"], message["message"]))
+        if handed:
+            # before any is read from: what was not said to be here is handed to another worker when this one dies
+            self._adopted += len(handed)
+            self._tell(len(handed))
+        for connection in handed:
+            self._start(self._adopt(connection))
         if self._channel.ended:
             log.critical("the supervisor is gone: finishing what is in flight")
             asyncio.get_running_loop().remove_reader(self._channel.fileno())
@@ -97,7 +104,6 @@ class _WorkerServer(Server):
                     answers.set_exception(NotReady("the supervisor is gone"))
 
     async def _adopt(self, connection: socket.socket) -> None:
-        self._adopted = True
         connection.setblocking(False)
         try:
             await asyncio.get_running_loop().connect_accepted_socket(self.protocol, connection)
@@ -114,14 +120,18 @@ class _WorkerServer(Server):
         self._channel.say({"say": "answer", "what": what, "message": answer, "bundle": path})
 
     async def _tick(self) -> None:
-        said = 0
+        said = 0, 0
         while True:
             await asyncio.sleep(TICK_S)
             self._app.metrics.refresh()
-            count = len(self.server_state.connections)
-            if self._adopted or count != said:
-                self._channel.say({"say": "connections", "count": count})
-                self._adopted, said = False, count
+            now = len(self.server_state.connections), self._adopted
+            if now != said:
+                self._tell()
+                said = now
+
+    def _tell(self, coming: int = 0) -> None:
+        count = len(self.server_state.connections) + coming
+        self._channel.say({"say": "connections", "count": count, "adopted": self._adopted})
 
     def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)

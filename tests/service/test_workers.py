@@ -217,6 +217,20 @@ def test_a_killed_worker_takes_only_its_own_requests_with_it_and_is_replaced(own
     assert not failed & {client.who[-1] for client in clients}
 
 
+def test_connections_that_a_killed_worker_had_not_got_go_to_another(own: Server) -> None:
+    """It reads from none that it has not said to have, so nothing is lost, and nothing is done twice."""
+    host, port = own.url.removeprefix("http://").split(":")
+    victim = pids(own)[0]
+    os.kill(victim, signal.SIGSTOP)
+    connections = [socket.create_connection((host, int(port)), timeout=30) for _ in range(6)]
+    for connection in connections:
+        connection.sendall(b"POST /v1/sample HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}")
+    kill(own, 0)
+    for connection in connections:
+        with connection:
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+
+
 def test_a_worker_that_ends_again_and_again_is_replaced_later_and_later(own: Server) -> None:
     """At once, after 1 s, after 2 s: it must not take the CPU from the others. These answer meanwhile."""
     for wait in (0, 1, 2):
