@@ -33,4 +33,4 @@ class Turns:
                         return done.value  # type: ignore[no-any-return]  # typeshed has it as Any
                     await asyncio.sleep(0)
         except TimeoutError:
-            raise DeadlineExceeded("the body was not read, or the reply not written, in the request's time") from None
+            raise DeadlineExceeded("the body was not read, or the reply not written, before the deadline") from None

@@ -26,15 +26,19 @@ def check_elements(body: bytes, end: int, most: int) -> None:
     """
     Raise TooLarge where the JSON in the first *end* bytes of *body* has more than *most* elements.
 
-    Each costs a comma or a bracket, and so a byte. Those in strings are counted with them: no request needs so many.
+    Those in strings are counted with them: no request needs so many.
     """
-    if end <= most:
-        return
-    elements = sum(body.count(mark, 0, end) for mark in (b",", b"[", b"{"))
-    if elements > most:
+    if (count := elements(body, 0, end, most)) > most:
         raise TooLarge(
-            f"the body's JSON has {elements} values, lists and objects; one request may have {most}",
+            f"the body's JSON has {count} values, lists and objects; one request may have {most}",
             field="body",
             limit=most,
-            value=elements,
+            value=count,
         )
+
+
+def elements(body: bytes, start: int, end: int, most: int) -> int:
+    """How many elements a part of *body* may have, each of which costs a comma or a bracket; up to *most*, its size."""
+    if end - start <= most:
+        return end - start
+    return sum(body.count(mark, start, end) for mark in (b",", b"[", b"{"))

@@ -9,6 +9,8 @@ it cannot vouch for stays orjson's lists, which decide and explain (lists.py).
 
 from __future__ import annotations
 
+import contextlib
+import json
 import sys
 from typing import Any
 
@@ -21,19 +23,28 @@ from service.codec.fields import Fields
 from service.codec.lists import kind
 from service.codec.records import Records
 from service.codec.rows import RowSpec
-from service.errors import MalformedBody
+from service.errors import InvalidInput, MalformedBody, named
 
 _BOM = b"\xef\xbb\xbf"
 _MEMBERS = 32  # simdjson finds a member by looking at all before it
+
+
+class Unread(Exception):
+    """simdjson cannot read it; somebody else may."""
 
 
 def read_object(body: bytes, *specs: RowSpec, most: int = sys.maxsize) -> Fields:
     """
     The members of the JSON object in *body*; well-formed rows of *specs* are arrays already.
 
-    Raises MalformedBody, or TooLarge for more than *most* rows, and for more JSON than so many rows can need.
+    Raises MalformedBody, InvalidInput for a member that is given twice, or TooLarge for more than *most* rows, and for
+    more JSON than so many rows can need.
     """
-    fields = read_flat(body, {spec.field: spec for spec in specs}, most)
+    try:
+        fields = read_flat(body, {spec.field: spec for spec in specs}, most)
+        names_checked = True
+    except Unread:
+        fields, names_checked = None, False
     if fields is not None:
         return fields
     check_elements(body, len(body), most_elements(specs, most))
@@ -43,6 +54,9 @@ def read_object(body: bytes, *specs: RowSpec, most: int = sys.maxsize) -> Fields
         raise MalformedBody(f"the body is not JSON: {error}") from None
     if not isinstance(fields, dict):
         raise MalformedBody(f"the body must be a JSON object; it is {kind(fields)}")
+    if not names_checked:
+        with contextlib.suppress(RecursionError):  # what is nested so deep is no option, and refused for that
+            json.loads(body, object_pairs_hook=_distinct, parse_int=float)
     return fields
 
 
@@ -61,16 +75,26 @@ def _plain(value: object) -> Any:
 
 
 def read_flat(body: bytes, specs: dict[str, RowSpec], most: int) -> Fields | None:
-    """As `read_object`, where scalars and well-formed rows are all there is; None: somebody else must decide."""
+    """
+    As `read_object`, where scalars and well-formed rows are all there is; None: somebody else must decide.
+
+    Raises Unread where simdjson cannot read the body, or it has many members; they may have any names then.
+    """
     if body.startswith(_BOM):  # JSON has none (RFC 8259, 8.1), but simdjson skips it
-        return None
+        raise Unread
     try:
         root = simdjson.Parser().parse(body)  # kept, it would keep its buffers too: up to 13 bytes for one of a body
-        if not isinstance(root, simdjson.Object) or len(root) > _MEMBERS or len(set(root)) != len(root):
-            return None  # of two members of one name simdjson takes the first, orjson the last
+        if not isinstance(root, simdjson.Object) or len(root) > _MEMBERS:
+            raise Unread
+        names = list(root)
+    except (ValueError, RuntimeError):  # not JSON, or a number beyond 64 bits, or too deep
+        raise Unread from None
+    if len(set(names)) != len(names):
+        raise _twice(names)
+    try:
         fields: Fields = {}
         brackets = 0
-        for name in root:
+        for name in names:
             value = root[name]
             if isinstance(value, simdjson.Array) and name in specs:
                 shape = specs[name].shape
@@ -84,10 +108,22 @@ def read_flat(body: bytes, specs: dict[str, RowSpec], most: int) -> Fields | Non
                 return None
             else:
                 fields[name] = value
-    except (ValueError, TypeError, RuntimeError, KeyError):  # not JSON, not numbers, too deep, a NUL in a name
+    except (ValueError, TypeError, RuntimeError, KeyError):  # not numbers, a NUL in a name
         return None
     # one bracket more than the lists that were counted, and a number somewhere was a list
     return fields if body.count(b"[") == brackets else None
+
+
+def _twice(names: list[str]) -> InvalidInput:
+    """How the first of *names* that is there twice is refused: parsers disagree on which of its values counts."""
+    name = next(name for index, name in enumerate(names) if name in names[:index])
+    return InvalidInput(f"{named(name)} is given twice", field=named(name))
+
+
+def _distinct(members: list[tuple[str, Any]]) -> None:
+    """For the standard library's parser, of each object: raise InvalidInput where two *members* have one name."""
+    if len({name for name, _ in members}) < len(members):
+        raise _twice([name for name, _ in members])
 
 
 def _fits(array: simdjson.Array, shape: tuple[int, ...]) -> bool:

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import orjson
 
+from service.codec.bound import check_elements, elements, most_elements
 from service.codec.fields import Fields
-from service.codec.json import read_flat, read_object, write_object
+from service.codec.json import Unread, read_flat, read_object, write_object
 from service.codec.records import Records
 from service.codec.rows import Array, RowSpec
 from service.errors import InvalidInput, TooLarge
@@ -38,6 +39,7 @@ def read(body: bytes, *specs: RowSpec, most: int, step: int = SLICE) -> Generato
         fields = yield from _read_rows(body, spec, most, step)
         if fields is not None:
             return fields
+    check_elements(body, len(body), most_elements(specs, most))  # before simdjson's document: 14 bytes for one of these
     return read_object(body, *specs, most=most)
 
 
@@ -75,8 +77,7 @@ def _rows_at_once(value: Any) -> int | None:
 
 def _read_rows(body: bytes, spec: RowSpec, most: int, step: int) -> Generator[None, None, Fields | None]:
     """The members of *body*, whose one list are rows of *spec*; None: it is not so, or something is wrong with it."""
-    name = b'"%b"' % spec.field.encode()
-    found = re.compile(name + rb"\s*:\s*\[").search(body, 0, _HEAD)
+    found = re.compile(rb'"%b"\s*:\s*\[' % spec.field.encode()).search(body, 0, _HEAD)
     end = body.rfind(b"]")
     if found is None or end < found.end():
         return None
@@ -89,13 +90,10 @@ def _read_rows(body: bytes, spec: RowSpec, most: int, step: int) -> Generator[No
     while True:
         cut = body.find(row_end, at + step, end)
         cut = end if cut < 0 else cut + len(row_end)
-        part = _flat(b"{%b:[%b]}" % (name, body[at:cut]), spec, most)
-        if part is None or not len(part[spec.field]):
+        part = _rows(body, at, cut, spec, most)
+        if part is None:
             return None
-        try:
-            parts.append(spec.cast(part[spec.field]))
-        except InvalidInput:
-            return None
+        parts.append(part)
         if cut == end:
             break
         comma = _COMMA.match(body, cut, end)
@@ -108,9 +106,23 @@ def _read_rows(body: bytes, spec: RowSpec, most: int, step: int) -> Generator[No
     return fields
 
 
+def _rows(body: bytes, start: int, stop: int, spec: RowSpec, most: int) -> Array | None:
+    """The rows that a part of *body* is; None: it is none, or something is wrong with one."""
+    needed = most_elements((spec,), most)
+    if stop - start > LONG and elements(body, start, stop, needed) > needed:
+        return None
+    fields = _flat(b'{"%b":[%b]}' % (spec.field.encode(), body[start:stop]), spec, most)
+    if fields is None or not len(fields[spec.field]):
+        return None
+    try:
+        return spec.cast(fields[spec.field])
+    except InvalidInput:
+        return None
+
+
 def _flat(text: bytes, spec: RowSpec, most: int) -> Fields | None:
     """The members of *text* where all are scalars but the rows of *spec*, and nothing is wrong."""
     try:
         return read_flat(text, {spec.field: spec}, most)
-    except TooLarge:
+    except (InvalidInput, TooLarge, Unread):
         return None

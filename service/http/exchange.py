@@ -15,7 +15,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from service.errors import ClientGone, NonFinite, Overloaded, ServiceError
+from service.errors import ClientGone, DeadlineExceeded, NonFinite, Overloaded, ServiceError
 from service.http.headers import Headers, Scope, body_too_large
 from service.http.refusals import internal_error, refuse
 from service.http.vigil import Receive, Send, Vigil
@@ -103,10 +103,11 @@ class Exchange:
         flight.requests += 1
         self.in_flight += 1
         self._metrics.began(route)
-        status, body, spent = 500, None, None
+        status, body, spent, timeout_s = 500, None, None, self._request_timeout_s
         try:
             try:
-                deadline = asyncio.get_running_loop().time() + headers.timeout_s(self._request_timeout_s)
+                timeout_s = headers.timeout_s(self._request_timeout_s)
+                deadline = asyncio.get_running_loop().time() + timeout_s
                 handle = endpoint.admit(headers)
                 headers.check(self._max_body_bytes)
                 with self._vigil.over(receive, deadline) as watched:
@@ -115,7 +116,7 @@ class Exchange:
                     reply, reply_headers, spent = await handle(body, deadline)
                 status = 200
             except ServiceError as error:
-                status, reply_headers, reply = self._refusal(scope["path"], error, request_id)
+                status, reply_headers, reply = self._refusal(scope["path"], _told(error, timeout_s), request_id)
             except Exception:
                 log.exception("request %s to %s failed", request_id.decode(), route)
                 status, reply_headers, reply = self._refusal(scope["path"], internal_error(), request_id)
@@ -152,6 +153,13 @@ class Exchange:
         if isinstance(error, Overloaded):
             headers.append((b"retry-after", b"%d" % error.retry_after_s))
         return status, headers, body
+
+
+def _told(error: ServiceError, timeout_s: float) -> ServiceError:
+    """*error*, with the request's time as the limit that it had where it knows none."""
+    if isinstance(error, DeadlineExceeded) and "limit" not in error.facts:
+        return DeadlineExceeded(f"no answer within {timeout_s:g} s", limit=timeout_s)
+    return error
 
 
 async def read_body(receive: Receive, max_body_bytes: int) -> bytes:

@@ -44,13 +44,13 @@ class Headers:
         self.request_id = given if given and _REQUEST_ID.fullmatch(given) else b""
 
     def get(self, name: bytes) -> bytes:
-        """The value of one header, empty where it is not there."""
-        return self._found.get(name, b"")
+        """The value of one header, without the blanks around it; empty where it is not there."""
+        return self._found.get(name, b"").strip(b" \t")
 
     def timeout_s(self, most: float) -> float:
         """Seconds that this request may take: X-Request-Timeout-Ms, or *most*, whichever is less."""
-        timeout_ms = self._found.get(b"x-request-timeout-ms")
-        if timeout_ms is None:
+        timeout_ms = self.get(b"x-request-timeout-ms")
+        if not timeout_ms:
             return most
         if not _MILLISECONDS.fullmatch(timeout_ms):
             given = timeout_ms.decode("latin-1")
@@ -71,8 +71,8 @@ class Headers:
                 limit=MAX_HEADER_BYTES,
                 value=self._size,
             )
-        length = self._found.get(b"content-length")
-        if length is not None and length.isdigit():
+        length = self.get(b"content-length")
+        if length.isdigit():
             digits = length.lstrip(b"0")
             size = int(digits or b"0") if len(digits) <= _DIGITS else 10**_DIGITS
             if size > max_body_bytes:

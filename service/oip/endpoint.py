@@ -18,7 +18,7 @@ from service.codec.compression import WBITS, compress, decompress
 from service.codec.records import flat
 from service.codec.rows import Array
 from service.codec.tensors import LENGTH_HEADER, Infer, read, write
-from service.errors import InvalidInput, NotReady, UnknownModel, UnsupportedMedia, shown
+from service.errors import DeadlineExceeded, InvalidInput, NotReady, UnknownModel, UnsupportedMedia, shown
 from service.http.exchange import Endpoint, Handler, HeaderList, Reply
 from service.http.headers import Headers
 from service.manifest import Operation
@@ -135,8 +135,15 @@ class InferEndpoint:
             fields["count"] = _count(asked.tensors["count"])
         options = TASKS[self._op].options.model_fields
         fields |= {name: value for name, value in asked.parameters.items() if name in options and name not in fields}
-        request = Request(catalog.served, catalog.rows, fields, _sooner(deadline, asked), spent, metrics)
-        reply, rows = await TASKS[self._op].run(request)
+        sooner = _sooner(deadline, asked)
+        request = Request(catalog.served, catalog.rows, fields, sooner, spent, metrics)
+        try:
+            reply, rows = await TASKS[self._op].run(request)
+        except DeadlineExceeded:
+            if sooner == deadline:
+                raise
+            timeout_us = asked.parameters["timeout"]
+            raise DeadlineExceeded(f"no answer within the timeout of {timeout_us} us", limit=timeout_us) from None
         spent.lap()
         told = {name: reply.pop(name) for name in model.told if name in reply}
         told["bundle_id"] = catalog.served.model["bundle_id"]

@@ -241,7 +241,7 @@ def test_a_deadline_is_kept_even_when_the_engine_hangs() -> None:
         engine.gate.clear()
         hung, waiting = bench.submit(1, timeout_s=0.05), bench.submit(2, key="b", timeout_s=0.05)
         for call in (hung, waiting):
-            with pytest.raises(DeadlineExceeded, match=r"no answer within 0\.050 s"):
+            with pytest.raises(DeadlineExceeded, match="no answer before the deadline"):
                 await call
         engine.gate.set()
         assert y(await bench.submit(3)) == [6]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json as stdlib_json
 import math
 import tracemalloc
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from pydantic import BaseModel, ValidationError
 
 from service import latent, messages
 from service.bundle import open_bundle
-from service.codec import json
+from service.codec import json, slices
 from service.codec.fields import Fields, add_query, read_options, read_rows, read_rows_flagged
 from service.codec.rows import RowSpec, Support
 from service.errors import InvalidInput, MalformedBody, TooLarge
@@ -493,12 +494,21 @@ def has_shape(value: Any, shape: tuple[int, ...]) -> bool:
     return isinstance(value, list) and len(value) == shape[0] and all(has_shape(item, shape[1:]) for item in value)
 
 
+def given_twice(body: bytes) -> bool:
+    """Whether an object in *body* has two members of one name."""
+    twice: list[bool] = []
+    stdlib_json.loads(body, object_pairs_hook=lambda pairs: twice.append(len(dict(pairs)) < len(pairs)))
+    return any(twice)
+
+
 def read_as_documented(operation: Operation, body: bytes) -> tuple[NDArray[np.generic], dict[str, Any]] | None:
     """By the pydantic model that OpenAPI shows, then by what it says of shape and range in words."""
     spec = operation.spec
     try:
         request = operation.request.model_validate(orjson.loads(body))
     except (orjson.JSONDecodeError, ValidationError):
+        return None
+    if given_twice(body):
         return None
     rows = getattr(request, spec.field)
     if len(rows) > MOST or not all(has_shape(row, spec.shape) for row in rows):
@@ -611,3 +621,30 @@ def test_a_value_of_any_depth_can_be_refused() -> None:
     with pytest.raises(InvalidInput, match="draws: Input should be a valid integer; given: a list") as refused:
         read_options(messages.EncodeOptions, {"draws": deep})
     assert refuse("/v1/encode", refused.value, "1").status == 422
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"inputs": [[1, 2, 3]], "seed": 1, "seed": 2}',
+        b'{"seed": 1, "inputs": [[1, 2, 3]], "seed": [[1, 2]]}',
+        b'{"inputs": [[1, 2, 3]], "inputs": [[1, 2, 3]], "seed": 184467440737095516160}',
+        b'{"a": {"seed": 1}, "seed": 1, "seed": 1, "b": 1e400}',
+        b"{" + b'"seed": 1, ' * 40 + b'"inputs": [[1, 2, 3]]}',
+    ],
+)
+def test_a_member_that_is_given_twice_is_refused_by_name(body: bytes) -> None:
+    """Parsers disagree on which of them counts, so that a proxy might have checked the other one."""
+    with pytest.raises((InvalidInput, MalformedBody), match=r"(seed|inputs) is given twice|not JSON"):
+        json.read_object(body, TABLE)
+
+
+def test_a_long_body_that_no_request_can_need_is_refused_before_it_is_read() -> None:
+    """Simdjson's document of it would take 14 times its size, and the event loop's time."""
+    body = b'{"inputs":[' + b"0," * 2_000_000 + b"0]}"
+    tracemalloc.start()
+    with pytest.raises(TooLarge, match="one request may have"):
+        next(slices.read(body, TABLE, LATENT, most=MOST))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10**6

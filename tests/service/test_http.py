@@ -44,6 +44,14 @@ def test_headers_of_one_name_are_one_list_in_their_order() -> None:
     assert (found.get(b"accept"), found.get(b"x")) == (b"a/b,,a/c", b"1")
 
 
+def test_blanks_around_a_value_are_no_part_of_it() -> None:
+    """RFC 9110, 5.5: a proxy may add them."""
+    found = headers((b"content-length", b"20 "), (b"x-request-timeout-ms", b" 500\t"), (b"accept", b" a/b "))
+    found.check(100)
+    assert found.timeout_s(9) == 0.5
+    assert found.get(b"accept") == b"a/b"
+
+
 def test_a_refusal_does_not_repeat_what_it_refuses_without_end() -> None:
     """A header may have 64 KiB; a message that has them too is read by nobody."""
     with pytest.raises(UnsupportedMedia) as body:
