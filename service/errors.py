@@ -45,6 +45,11 @@ def named(name: str) -> str:
     return name if len(name) <= MAX_SHOWN and name.isprintable() else shown(name)
 
 
+def counted(number: int, noun: str) -> str:
+    """The *number* and its *noun*: "1 row", "2 rows"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 class ServiceError(Exception):
     """
     A request that cannot be answered.

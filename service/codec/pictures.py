@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from service.codec import jpeg, pillow, png
 from service.codec.pixels import Size, size, values
 from service.codec.rows import Array
-from service.errors import InvalidInput, MalformedBody, ServiceError
+from service.errors import InvalidInput, MalformedBody, ServiceError, counted
 from service.manifest import Inputs
 
 READERS = ("image/png", "image/jpeg")
@@ -73,14 +73,15 @@ def _painted(indices: NDArray[np.unsignedinteger], found: png.PNG) -> _Picture:
     if len(palette) % 3 or len(alpha) > entries:
         raise MalformedBody("the PNG file's palette is no list of colours")
     if indices.max() >= entries:
-        raise MalformedBody(f"the PNG file's palette has {entries} colours; a pixel has number {indices.max()}")
+        raise MalformedBody(
+            f"the PNG file's palette has {counted(entries, 'colour')}; a pixel has number {indices.max()}"
+        )
     opaque = np.full(entries - len(alpha), 255, np.uint8)
     return _Picture(palette.reshape(-1, 3)[indices], np.concatenate([alpha, opaque])[indices], 255)
 
 
 def _jpeg(body: bytes, wanted: Size) -> _Picture:
-    found = jpeg.read(body)
-    _check_size(found.width, found.height, wanted)
+    found = jpeg.read(body, lambda width, height: _check_size(width, height, wanted))
     if found.components not in (1, 3):
         kind = "CMYK" if found.components == 4 else "of a kind that is not read"
         raise InvalidInput(f"it has {found.components} components ({kind}); grey has 1, colour 3")

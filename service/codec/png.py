@@ -12,7 +12,7 @@ import zlib
 from typing import NamedTuple
 
 from service.codec.exif import UPRIGHT, orientation
-from service.errors import InvalidInput, MalformedBody, TooLarge
+from service.errors import InvalidInput, MalformedBody, TooLarge, counted
 
 MAX_CHUNKS = 4096  # 32 MiB of the usual 8 KiB; each costs as much as a small picture's pixels
 GREY, RGB, PALETTE, GREY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6
@@ -22,6 +22,7 @@ _WHOLE = ((0, 0, 1, 1),)  # a pass over the picture: from which column and line,
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _ONCE = (b"IHDR", b"PLTE", b"tRNS")
+_FRAMES = (b"fcTL", b"fdAT")  # of an animation, which acTL in front of them announces
 
 
 class PNG(NamedTuple):
@@ -47,11 +48,12 @@ def read(body: bytes) -> PNG:
     if not body.startswith(_SIGNATURE):
         raise MalformedBody("it is not a PNG file: it does not begin with \\x89PNG")
     found: dict[bytes, bytes] = {}
-    kept, pixels = [_SIGNATURE], []
+    kept: list[bytes] = [_SIGNATURE]
+    pixels: list[memoryview] = []
     view, at, kind, count = memoryview(body), len(_SIGNATURE), b"", 0
     while kind != b"IEND":
         count += 1
-        kind, end = bytes(body[at + 4 : at + 8]), at + 12 + int.from_bytes(body[at : at + 4], "big")
+        previous, kind, end = kind, bytes(body[at + 4 : at + 8]), at + 12 + int.from_bytes(body[at : at + 4], "big")
         if len(body) < at + 12 or len(body) < end:
             raise MalformedBody("the PNG file is cut short")
         if count > MAX_CHUNKS:
@@ -61,6 +63,7 @@ def read(body: bytes) -> PNG:
         data = view[at + 8 : end - 4]
         if (count == 1) != (kind == b"IHDR") or kind in found:
             raise MalformedBody(f"the PNG file has a chunk {kind.decode('latin-1')!r} at a wrong place")
+        _check_order(kind, previous, bool(pixels), len(data), found)
         if kind in _ONCE:
             found[kind] = bytes(data)
         if kind in (b"IHDR", b"PLTE", b"IDAT", b"IEND"):
@@ -74,7 +77,7 @@ def read(body: bytes) -> PNG:
             raise MalformedBody(f"the PNG file has a chunk {kind.decode('latin-1')!r}, which the format does not know")
         at = end
     if at != len(body):
-        raise MalformedBody(f"{len(body) - at} bytes are left over behind the PNG file")
+        raise MalformedBody(f"the PNG file has {counted(len(body) - at, 'byte')} too many, behind its end")
     return PNG(*_header(found[b"IHDR"]), found.get(b"PLTE", b""), found.get(b"tRNS"), b"".join(kept), b"".join(pixels))
 
 
@@ -96,13 +99,40 @@ def check_pixels(found: PNG) -> None:
         raise MalformedBody(f"the PNG file's pixels cannot be decompressed: {error}") from None
     if got != size or not stream.eof:
         raise MalformedBody(f"the PNG file's pixels are not the {size} bytes that its header tells of")
+    if stream.unused_data:
+        rest = counted(len(stream.unused_data), "byte")
+        raise MalformedBody(f"the PNG file has {rest} too many in IDAT, behind the compressed pixels")
+
+
+def _check_order(kind: bytes, previous: bytes, pixels: bool, size: int, found: dict[bytes, bytes]) -> None:
+    """
+    Raise MalformedBody for a chunk of *kind* that has no place behind *previous*.
+
+    *pixels*: whether there were some before it; *size*: of its data, in bytes; *found*: what came before it of _ONCE.
+    """
+    name = kind.decode("latin-1")
+    if kind in (b"PLTE", b"tRNS") and pixels:
+        raise MalformedBody(f"the PNG file has a chunk {name!r} behind its pixels (IDAT); it belongs before them")
+    if kind == b"PLTE" and b"tRNS" in found:
+        raise MalformedBody("the PNG file has a chunk 'PLTE' behind 'tRNS'; it belongs before it")
+    if kind == b"IDAT" and pixels and previous != kind:
+        other = previous.decode("latin-1")
+        raise MalformedBody(f"the PNG file's pixels (IDAT) are split by a chunk {other!r}; they belong together")
+    if kind == b"IEND" and size:
+        raise MalformedBody(f"the PNG file's end, IEND, holds {counted(size, 'byte')}; it is to hold none")
+    if kind in _FRAMES:
+        raise MalformedBody(f"the PNG file has a chunk {name!r} of an animation, and no acTL before it")
 
 
 def _header(data: bytes) -> tuple[int, int, int, int, bool]:
     """IHDR's width, height, depth, colour type, and whether it is interlaced."""
     if len(data) != 13:
         raise MalformedBody(f"the PNG file's header has {len(data)} bytes; 13 needed")
-    depth, colour = data[8], data[9]
+    depth, colour, compression, filters, interlace = data[8:]
     if depth not in _DEPTHS.get(colour, ()):
         raise MalformedBody(f"the PNG file's header tells of colour type {colour} with {depth} bits, which is none")
-    return int.from_bytes(data[:4], "big"), int.from_bytes(data[4:8], "big"), depth, colour, data[12] != 0
+    for name, method, known in (("compression", compression, 0), ("filter", filters, 0), ("interlace", interlace, 1)):
+        if method > known:
+            methods = "0 is the only one" if not known else "0 and 1 are all"
+            raise MalformedBody(f"the PNG file's header tells of {name} method {method}; {methods} that the format has")
+    return int.from_bytes(data[:4], "big"), int.from_bytes(data[4:8], "big"), depth, colour, interlace == 1

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from PIL import Image
 
-from service.codec import pictures, pixels, png
+from service.codec import jpeg, pictures, pixels, png
 from service.errors import InvalidInput, MalformedBody, ServiceError, TooLarge
 from service.manifest import Inputs
 
@@ -213,6 +213,21 @@ APNG = chunk(b"acTL", struct.pack(">II", 2, 0))
 SAVED = saved(LEVELS)
 JPEGS = saved(LEVELS, "JPEG")
 SCAN = JPEGS[JPEGS.index(b"\xff\xda") : -2]
+SPLIT = (zlib.compress(bytes(8))[:5], zlib.compress(bytes(8))[5:])
+TABLES = b"\xff\xc4\xff\xff" + bytes(65533)
+FLOODS = (b"\0", b"\xff\0", b"\xff\xd0", b"\xff\xff\0", b"\xff\xff\xff\xd1")
+
+
+def packed(data: bytes, methods: bytes = b"\0\0\0", *behind: bytes) -> bytes:
+    """A grey PNG file whose IDAT is *data*; *methods* of compression, filter and interlace."""
+    header = struct.pack(">IIBB", 3, 2, 8, png.GREY) + methods
+    parts = [chunk(b"IHDR", header), chunk(b"IDAT", data), *behind, chunk(b"IEND")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def flooded(flood: bytes) -> bytes:
+    """A JPEG file whose scan goes on with *flood*, 8 kB of it: as much as all of its picture may have."""
+    return JPEGS[:-2] + flood * (8192 // len(flood)) + b"\xff\xd9"
 
 
 @pytest.mark.parametrize(
@@ -225,13 +240,34 @@ SCAN = JPEGS[JPEGS.index(b"\xff\xda") : -2]
         (made(bytes(8), 8, png.GREY, chunk(b"tRNS", b"\0\1")), GREY, InvalidInput, "transparent colour"),
         (made(bytes(20), 8, png.RGB, chunk(b"tRNS", bytes(6))), RGB, InvalidInput, "transparent colour"),
         (behind_header(SAVED, APNG), GREY, InvalidInput, "animation"),
+        (behind_header(SAVED, chunk(b"fdAT", bytes(8))), GREY, MalformedBody, "'fdAT' of an animation, and no acTL"),
+        (behind_header(SAVED, chunk(b"fcTL", bytes(26))), GREY, MalformedBody, "'fcTL' of an animation, and no acTL"),
+        (SAVED[:-12] + chunk(b"IEND", b"x"), GREY, MalformedBody, "IEND, holds 1 byte; it is to hold none"),
+        (packed(zlib.compress(bytes(8)) + b"junk"), GREY, MalformedBody, "4 bytes too many in IDAT"),
+        (packed(zlib.compress(bytes(8)), b"\1\0\0"), GREY, MalformedBody, "compression method 1; 0 is the only one"),
+        (packed(zlib.compress(bytes(8)), b"\0\1\0"), GREY, MalformedBody, "filter method 1; 0 is the only one"),
+        (packed(zlib.compress(bytes(8)), b"\0\0\2"), GREY, MalformedBody, "interlace method 2; 0 and 1 are all"),
+        (
+            packed(SPLIT[0], b"\0\0\0", chunk(b"tEXt", b"a\0b"), chunk(b"IDAT", SPLIT[1])),
+            GREY,
+            MalformedBody,
+            "by a chunk 'tEXt'",
+        ),
+        (packed(SPLIT[0], b"\0\0\0", chunk(b"PLTE", bytes(3))), GREY, MalformedBody, "'PLTE' behind its pixels"),
+        (packed(SPLIT[0], b"\0\0\0", chunk(b"tRNS", bytes(2))), GREY, MalformedBody, "'tRNS' behind its pixels"),
+        (
+            made(bytes(8), 8, png.PALETTE, chunk(b"tRNS", b"\xff"), chunk(b"PLTE", bytes(3))),
+            RGB,
+            MalformedBody,
+            "'PLTE' behind 'tRNS'",
+        ),
         (SAVED[:-1], GREY, MalformedBody, "cut short"),
         (SAVED[:-12], GREY, MalformedBody, "cut short"),
         (SAVED[:8], GREY, MalformedBody, "cut short"),
         (SAVED[:7], GREY, MalformedBody, "not a PNG file"),
         (b"", GREY, MalformedBody, "not a PNG file"),
         (JPEGS, GREY, MalformedBody, "not a PNG file"),
-        (SAVED + b"\0", GREY, MalformedBody, "1 bytes are left over"),
+        (SAVED + b"\0", GREY, MalformedBody, "1 byte too many, behind its end"),
         (SAVED[:45] + b"!" + SAVED[46:], GREY, MalformedBody, "checksum of chunk 2"),
         (SAVED[:33] + SAVED[8:], GREY, MalformedBody, "'IHDR' at a wrong place"),
         (SAVED[:8] + SAVED[33:], GREY, MalformedBody, "'IDAT' at a wrong place"),
@@ -250,7 +286,7 @@ SCAN = JPEGS[JPEGS.index(b"\xff\xda") : -2]
         (made(b"\x07" * 8, 8, png.GREY), GREY, MalformedBody, "cannot be decoded"),
         (SAVED[:33] + chunk(b"IDAT", b"no zlib") + chunk(b"IEND"), GREY, MalformedBody, "cannot be decompressed"),
         (SAVED[:33] + chunk(b"IEND"), GREY, MalformedBody, "not the 8 bytes"),
-        (made(b"\0\0\0\1" * 2, 8, png.PALETTE, chunk(b"PLTE", bytes(3))), RGB, MalformedBody, "1 colours; .* number 1"),
+        (made(b"\0\0\0\1" * 2, 8, png.PALETTE, chunk(b"PLTE", bytes(3))), RGB, MalformedBody, "1 colour; .* number 1"),
         (made(bytes(8), 8, png.PALETTE, chunk(b"PLTE", bytes(4))), RGB, MalformedBody, "no list of colours"),
         (made(bytes(8), 8, png.PALETTE), RGB, MalformedBody, "0 colours"),
         (
@@ -284,10 +320,21 @@ def test_a_png_that_is_not_such_a_picture_is_refused(
         (b"\xff\xd8\xff", MalformedBody, "cut short"),
         (b"\xff\xd8\xff\xd9", MalformedBody, "0 headers and 0 scans"),
         (b"\xff\xd8\xff\xc0\0\x01\xff\xd9", MalformedBody, "cut short"),
+        (b"\xff\xd8\xff\xc0\0\x07\x08\0\x02\0\x03\xff\xd9", MalformedBody, "header has 5 bytes; 6 or more needed"),
+        (JPEGS[:-2] + b"\xff" * 300 + JPEGS[-2:], MalformedBody, "more than 256 fill bytes"),
+        (JPEGS[:2] + b"\xff" * 257 + JPEGS[2:], MalformedBody, "more than 256 fill bytes"),
+        (JPEGS[:2] + b"\xff" * 200 + JPEGS[2:-2] + b"\xff" * 57 + JPEGS[-2:], MalformedBody, "more than 256 fill"),
+        (JPEGS[:2] + SCAN + JPEGS[2:], MalformedBody, "a scan before its header"),
+        *[(flooded(flood), TooLarge, "over 8 a sample, .* rounded up to 32") for flood in FLOODS],
+        (
+            behind_start(JPEGS, 0xDB, (b"\0" + b"\1" * 64) * 1000)[:-2] + TABLES * 2 + b"\xff\xd9",
+            TooLarge,
+            "bytes of tables",
+        ),
         (b"\xff\xd8" + JPEGS[2:-2].replace(b"\xff\xda", b"\xff\xfe") + b"\xff\xd9", MalformedBody, "no segment begins"),
         (JPEGS[:-2], MalformedBody, "cut short"),
         (JPEGS[:100], MalformedBody, "cut short"),
-        (JPEGS + b"\xff", MalformedBody, "1 bytes are left over"),
+        (JPEGS + b"\xff", MalformedBody, "1 byte too many, behind its end"),
         (JPEGS[:-2] + JPEGS[JPEGS.index(b"\xff\xc0") :], MalformedBody, "2 headers and 2 scans"),
         (JPEGS.replace(b"\xff\xdb", b"\xff\xfe"), MalformedBody, "cannot be decoded"),
         (JPEGS[:-2] + SCAN * 64 + b"\xff\xd9", TooLarge, "65 scans; the limit is 64"),
@@ -298,6 +345,44 @@ def test_a_jpeg_that_is_not_such_a_picture_is_refused(file: bytes, error: type[S
     """As with PNG."""
     with pytest.raises(error, match=told):
         pictures.read(file, "image/jpeg", GREY)
+
+
+def test_pixels_in_several_chunks_are_one_stream() -> None:
+    """One behind the other, an empty one among them."""
+    stream = zlib.compress(b"\0" + LEVELS[0].tobytes() + b"\0" + LEVELS[1].tobytes())
+    rest = [chunk(b"IDAT"), chunk(b"IDAT", stream[5:]), chunk(b"tEXt", b"a\0b")]
+    assert read(packed(stream[:5], b"\0\0\0", *rest)) == LEVELS.tolist()
+
+
+def test_fill_before_markers_changes_nothing_and_reaches_no_decoder() -> None:
+    """Up to 256 bytes of it: before the first segment, and behind the scan."""
+    filled = JPEGS[:2] + b"\xff" * 100 + JPEGS[2:-2] + b"\xff" * 156 + JPEGS[-2:]
+    assert read(filled, GREY, "image/jpeg") == read(JPEGS, GREY, "image/jpeg")
+    assert jpeg.read(filled, lambda width, height: None).file == jpeg.read(JPEGS, lambda width, height: None).file
+
+
+def test_thumbnails_of_jfif_reach_no_decoder() -> None:
+    """APP0 is JFIF's header, and also what its extension (JFXX) keeps a thumbnail in."""
+    thumbnail = behind_start(JPEGS, 0xE0, b"JFXX\0\x10" + bytes(60_000))
+    assert jpeg.read(thumbnail, lambda width, height: None).file == jpeg.read(JPEGS, lambda width, height: None).file
+
+
+def test_a_jpeg_of_another_size_is_refused_before_what_follows_its_header_is_read() -> None:
+    """Whatever that is."""
+    wrong = saved(np.zeros((2, 4), np.uint8), "JPEG")
+    with pytest.raises(InvalidInput, match="4 x 2"):
+        read(wrong[: wrong.index(b"\xff\xda")] + b"junk", GREY, "image/jpeg")
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("side", [1, 8, 33, 65])
+@pytest.mark.parametrize("options", [{"subsampling": 0}, {"subsampling": 2}, {"restart_marker_blocks": 1}])
+def test_the_largest_scans_of_an_encoder_pass(side: int, progressive: bool, options: dict[str, Any]) -> None:
+    """Noise in black and white, at the best quality there is."""
+    noise = np.random.default_rng(0).integers(0, 2, (side, side, 3)).astype(np.uint8) * 255
+    file = saved(noise, "JPEG", quality=100, progressive=progressive, **options)
+    inputs = RGB.model_copy(update={"shape": (side, side, 3)})
+    assert read(file, inputs, "image/jpeg") == np.asarray(Image.open(io.BytesIO(file))).tolist()
 
 
 def test_a_bit_of_damage_in_a_png_never_passes() -> None:
