@@ -157,7 +157,7 @@ class V1:
             fields[field] = npy.read(body)
         elif read != media.JSON:
             await pictures.add(fields, served, body, read, headers.get(b"content-type"))
-        draw = pictures.drawing(op, served, fields) if write == media.PNG else None
+        draw = pictures.drawing(op, served, fields, write) if media.PNG in WRITES[op] else None
         reply, rows = await self._task.run(Request(served, served.rows, fields, deadline, spent, metrics))
         spent.lap()
         if draw is not None:

@@ -59,12 +59,15 @@ async def add(fields: Fields, served: Served, body: bytes, media_type: str, cont
     fields[_FIELD] = await _run(len(body) + len(files) * (inputs.features + _EACH), _rows, files, inputs)
 
 
-def drawing(op: Operation, served: Served, fields: Fields) -> Callable[[Fields], bytes]:
+def drawing(op: Operation, served: Served, fields: Fields, write: str) -> Callable[[Fields], bytes] | None:
     """
     What draws the reply to a request with these *fields*, whose options of drawing are taken out of them.
 
-    Raises InvalidInput for these options.
+    None where the reply is *write* and no picture. Raises InvalidInput for these options.
     """
+    if write != media.PNG:
+        _check_undrawn(fields, served.manifest.inputs, write)
+        return None
     asked = {name: fields.pop(name) for name in messages.SheetOptions.model_fields if name in fields}
     options = read_options(messages.SheetOptions, asked)
     given = fields.get(_FIELD) if op == "reconstruct" else None
@@ -82,6 +85,17 @@ def drawing(op: Operation, served: Served, fields: Fields) -> Callable[[Fields],
         return sheets.write(rows, served.manifest.inputs, layout, told, above)
 
     return draw
+
+
+def _check_undrawn(fields: Fields, inputs: Inputs, write: str) -> None:
+    """Raise InvalidInput for options of drawing where the reply is *write*, though it could be a picture."""
+    for name in messages.SheetOptions.model_fields:
+        if name in fields and media.PNG not in absent(inputs):
+            raise InvalidInput(
+                f"{name} is an option of pictures, and the reply to this request is {write}; ask for a picture by "
+                f"Accept: {media.PNG}",
+                field=name,
+            )
 
 
 def _files(parts: list[form.Part], fields: Fields) -> list[tuple[str, bytes]]:

@@ -11,7 +11,7 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from service.errors import MalformedBody, TooLarge, UnsupportedMedia, named, shown
+from service.errors import MalformedBody, TooLarge, UnsupportedMedia, counted, named, shown
 
 try:
     from python_multipart.exceptions import FormParserError
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 MAX_HEADERS = 8  # of one part
 MAX_HEADER = 1024  # bytes of each
+_BOUNDS = {  # what the parser says, and which limit it means
+    "Maximum header size exceeded": (f"a header of more than {MAX_HEADER} bytes", MAX_HEADER),
+    "Maximum header count exceeded": (f"more than {MAX_HEADERS} headers", MAX_HEADERS),
+}
 _AS_IT_IS = ("", "7bit", "8bit", "binary")
 
 
@@ -41,7 +45,7 @@ class Part:
 
 def read(body: bytes, content_type: bytes, most: int) -> list[Part]:
     """
-    The parts of *body*, whose *content_type* names the boundary.
+    The parts of *body*, whose *content_type* names the boundary; a preamble (RFC 2046, 5.1.1) is passed over.
 
     Raises MalformedBody, UnsupportedMedia for an encoded part, or, before it parses any, TooLarge for more than *most*.
     """
@@ -53,19 +57,35 @@ def read(body: bytes, content_type: bytes, most: int) -> list[Part]:
     count = body.count(delimiter) + body.startswith(delimiter[2:]) - 1
     if count > most:
         raise TooLarge(
-            f"the form has {count} parts or more; the limit is {most}", field="body", limit=most, value=count
+            f"the form has {counted(count, 'part')} or more; the limit is {most}", field="body", limit=most, value=count
         )
-    if delimiter + b" " in body or delimiter + b"\t" in body:  # allowed, unused, and slow: a byte at a time
-        raise MalformedBody("there is white space behind a boundary of the form")
+    if any(delimiter + space in body or body.startswith(delimiter[2:] + space) for space in (b" ", b"\t")):
+        raise MalformedBody("there is white space behind a boundary of the form")  # allowed, unused, and slow to parse
+    start = _start(body, delimiter)
     collector = _Collector()
     parser = MultipartParser(boundary, collector.callbacks(), max_header_count=MAX_HEADERS, max_header_size=MAX_HEADER)
     try:
-        parser.write(body)
+        parser.write(body[start:])
     except FormParserError as error:
-        raise MalformedBody(f"the body is not a form: {error}") from None
+        where = f"part {len(collector.parts) - 1} of the form"  # boundaries were looked at before: a part has begun
+        if bound := _BOUNDS.get(str(error)):
+            raise MalformedBody(f"{where} has {bound[0]}", limit=bound[1]) from None
+        raise MalformedBody(f"{where} cannot be read: {error}") from None
     if not collector.ended:
         raise MalformedBody("the form is cut short: its last boundary is missing")
     return [_named(part, index) for index, part in enumerate(collector.parts)]
+
+
+def _start(body: bytes, delimiter: bytes) -> int:
+    """Where the first boundary is, behind the preamble. Raises MalformedBody where there is none."""
+    skipped = len(body) - len(body.lstrip(b"\r\n"))  # whatever the line breaks are: none of them hides a part
+    if body.startswith((delimiter[2:] + b"\r\n", delimiter[2:] + b"--"), skipped):
+        return skipped
+    found = [at for end in (b"\r\n", b"--") if (at := body.find(delimiter + end)) >= 0]
+    if not found:
+        boundary = shown(delimiter[2:].decode("latin-1"))
+        raise MalformedBody(f"the body is not a form: no line of it is the boundary, {boundary}")
+    return min(found) + 2
 
 
 def _named(part: Part, index: int) -> Part:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.codec.rows import RowSpec
-from service.errors import InvalidInput
+from service.errors import InvalidInput, counted
 
 _NUMBER = {int, float}
 
@@ -47,7 +47,7 @@ def _flaw(value: Any, shape: tuple[int, ...], path: str = "") -> str | None:
     if type(value) is not list:
         return f"{where} must be a list of {shape[0]}; it is {kind(value)}"
     if len(value) != shape[0]:
-        return f"{where} has {len(value)} values; {shape[0]} needed"
+        return f"{where} has {counted(len(value), 'value')}; {shape[0]} needed"
     flaws = (_flaw(item, shape[1:], f"{path},{i}" if path else str(i)) for i, item in enumerate(value))
     return next((flaw for flaw in flaws if flaw), None)
 

@@ -15,7 +15,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import InvalidInput, TooLarge
+from service.errors import InvalidInput, TooLarge, counted
 from service.finite import SMALL, all_finite
 from service.manifest import Manifest
 
@@ -82,7 +82,10 @@ class RowSpec:
             )
         if rows < least:
             raise InvalidInput(
-                f"{self.field} has {rows} rows; at least {least} needed", field=self.field, limit=least, value=rows
+                f"{self.field} has {counted(rows, 'row')}; at least {least} needed",
+                field=self.field,
+                limit=least,
+                value=rows,
             )
 
     def check_shape(self, shape: tuple[int, ...]) -> None:

@@ -91,7 +91,7 @@ def test_taking_the_rows_leaves_the_options() -> None:
         (TABLE, [[1, 2, 3, 4]], 0, "row 0 has 4 values; 3 needed"),
         (TABLE, [[]], 0, "row 0 has 0 values; 3 needed"),
         (TABLE, [[1, 2, 3], 7], 1, "row 1 must be a list of 3; it is a number"),
-        (TABLE, [[1, 2, 3], [[1, 2, 3]]], 1, "row 1 has 1 values; 3 needed"),
+        (TABLE, [[1, 2, 3], [[1, 2, 3]]], 1, "row 1 has 1 value; 3 needed"),
         (TABLE, [[1, [2], 3]], 0, "row 0, position 1 must be a number; it is a list"),
         (TABLE, [[1, True, 3]], 0, "row 0, position 1 must be a number; it is true or false"),
         (TABLE, [[1, 2, 3], [1, 2, False]], 1, "row 1, position 2 must be a number; it is true or false"),
@@ -130,11 +130,11 @@ def test_missing_rows_are_refused_by_the_name_of_their_field() -> None:
             read_rows({}, spec, MOST)
 
 
-@pytest.mark.parametrize(("rows", "least"), [(0, 1), (1, 2)])
-def test_too_few_rows_are_refused_with_the_number_needed(rows: int, least: int) -> None:
+@pytest.mark.parametrize(("rows", "least", "told"), [(0, 1, "0 rows"), (1, 2, "1 row")])
+def test_too_few_rows_are_refused_with_the_number_needed(rows: int, least: int, told: str) -> None:
     """None to score, or one waypoint to go nowhere."""
     error = refusal([[1, 2, 3]] * rows, least=least)
-    assert error.detail == f"inputs has {rows} rows; at least {least} needed"
+    assert error.detail == f"inputs has {told}; at least {least} needed"
     assert (error.facts["limit"], error.facts["value"]) == (least, rows)
 
 

@@ -209,7 +209,9 @@ def test_a_seed_gives_the_same_bytes(image_server: Server) -> None:
         ("sample?columns=0", {"json": {}, "headers": PNG}, 422, "columns: Input should be greater than or equal to 1"),
         ("sample?scale=65", {"json": {}, "headers": PNG}, 422, "scale: Input should be less than or equal to 64"),
         ("sample?scale=1.5", {"json": {}, "headers": PNG}, 422, "scale: Input should be a valid integer"),
-        ("sample?columns=2", {"json": {}}, 422, "unknown field 'columns'"),
+        ("sample?columns=2", {"json": {}}, 422, "columns is an option of pictures, and the reply to this request is "),
+        ("decode", {"json": {"latents": Z, "scale": 2}}, 422, "ask for a picture by Accept: image/png"),
+        ("encode?scale=2", {"json": {"inputs": [[[0] * 3] * 2]}}, 422, "unknown field 'scale'"),
         ("sample", {"json": {"count": 1024, "scale": 64}, "headers": PNG}, 413, "the limit is 16777216"),
         ("encode", {"json": {"inputs": [[[0] * 3] * 2]}, "headers": PNG}, 406, "replies are application/json, "),
         ("interpolate", {"content": b"", "headers": {"Content-Type": "image/png"}}, 415, "multipart/form-data"),
@@ -225,7 +227,7 @@ def test_a_seed_gives_the_same_bytes(image_server: Server) -> None:
         ("encode", {"files": sent(*[b"x"] * 1025)}, 413, "inputs has 1025 rows; one request may have 1024"),
         ("encode", {"files": sent(*[b"x"] * 10_000)}, 413, "10000 parts or more; the limit is 1056"),
         ("encode", {"content": b"x", "headers": {"Content-Type": "multipart/form-data"}}, 400, "no boundary"),
-        ("interpolate", {"files": sent(saved(np.zeros((2, 3), np.uint8)))}, 422, "1 rows; at least 2 needed"),
+        ("interpolate", {"files": sent(saved(np.zeros((2, 3), np.uint8)))}, 422, "1 row; at least 2 needed"),
     ],
 )
 def test_what_is_no_picture_of_the_model_is_refused(
