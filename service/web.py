@@ -20,6 +20,7 @@ from starlette.exceptions import HTTPException
 from service.api import ROUTES
 from service.errors import NoReport, NotReady, ReloadRefused, ServiceError, named
 from service.http.exchange import Exchange
+from service.http.head import Head
 from service.http.refusals import documented, internal_error, refuse
 from service.metrics import Metrics
 from service.oip import routes as oip_routes
@@ -80,6 +81,8 @@ def make_web(service: Service, oip: OIP) -> FastAPI:
         version=VERSION,
         description="Serves one variational autoencoder: encode, decode, sample, interpolate, reconstruct, score.",
     )
+
+    web.add_middleware(Head)
 
     @web.get(
         "/v1/model",
@@ -190,7 +193,10 @@ def make_web(service: Service, oip: OIP) -> FastAPI:
             f"http-{error.status_code}",
             HTTPStatus(error.status_code).phrase,
         )
-        return _refusal(request, told, error.headers)
+        headers = dict(error.headers or {})
+        if headers.get("Allow") == "GET":
+            headers["Allow"] = "GET, HEAD"
+        return _refusal(request, told, headers)
 
     @web.exception_handler(Exception)
     async def fault(request: Request, error: Exception) -> Response:

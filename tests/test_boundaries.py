@@ -25,7 +25,7 @@ LAYERS = (
     ("oip.catalog", "pictures"),
     ("reload",),
     ("http.exchange", "operations"),
-    ("http.refusals", "oip.descriptions", "statistics", "vae"),
+    ("http.head", "http.refusals", "oip.descriptions", "statistics", "vae"),
     ("anomaly",),
     ("batcher", "codec.slices", "metrics", "loader"),
     ("queues",),

@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import re
 import shutil
+import socket
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from service.app import App
 from service.oip.catalog import Catalog
 from service.oip.endpoint import OIP
 from service.settings import Settings
 from service.statistics import Statistics
-from service.web import make_web
+from service.web import COLD_ROUTES, make_web
 from tests.bundles import reseal
 from tests.server import Server
 
@@ -31,6 +33,85 @@ def test_wrong_methods_and_paths_are_problems_too(table_server: Server) -> None:
         reply = table_server.client.request(method, path)
         assert (reply.status_code, reply.headers["content-type"]) == (status, "application/problem+json")
     assert table_server.client.get("/v1/encode").headers["allow"] == "POST"
+    for method, path, kind in (("GET", "/v1/encode", 405), ("GET", "/v1/nope", 404), ("DELETE", "/health/live", 405)):
+        assert table_server.client.request(method, path).json()["type"] == f"urn:vae-serve:http-{kind}"
+
+
+def test_what_is_not_http_and_too_long_a_url_are_refused_in_plain_text(table_server: Server) -> None:
+    """By uvicorn, before there is a request that could have a problem document; a URL as long as it may be is none."""
+    for line, told in (
+        (b"EHLO example.org\r\n\r\n", b"Invalid HTTP request received."),
+        (b"GET /" + b"a" * 65535 + b" HTTP/1.1\r\nHost: a\r\n\r\n", b"Invalid HTTP request received."),
+        (b"GET /" + b"a" * 65534 + b" HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", b"urn:vae-serve:http-404"),
+    ):
+        url = table_server.client.base_url
+        with (
+            socket.create_connection((url.host, url.port), timeout=30) as connection,
+            connection.makefile("rb") as file,
+        ):
+            connection.sendall(line)
+            reply = file.read()
+        head, _, body = reply.partition(b"\r\n\r\n")
+        assert told in body
+        assert (b"400" in head.splitlines()[0]) == (b"text/plain" in head) == told.startswith(b"Invalid")
+
+
+HEADED = (
+    *(path for path in COLD_ROUTES if path not in ("/v1/admin/reload", "/v2/repository/index")),
+    "/v2/",
+    "/v2/models/encode",
+    "/v2/models/encode/ready",
+    "/v2/models/encode/config",
+    "/v2/models/encode/stats",
+    "/v2/models/encode/versions/1",
+    "/v2/models/encode/versions/9",
+    "/docs/assets/swagger-ui.css",
+    "/v1/encode",
+    "/v1/nope",
+)
+
+
+@pytest.mark.parametrize("path", HEADED)
+def test_head_is_get_without_the_body(table_server: Server, path: str) -> None:
+    """As load balancers ask, on every route; the connection goes on, so nothing came behind the headers."""
+    names = ("content-type", "content-length", "allow", "content-security-policy")
+    got, head = (table_server.client.request(name, path, headers={"X-Request-Id": "r-1"}) for name in ("GET", "HEAD"))
+    assert (head.status_code, head.content) == (got.status_code, b"")
+    for name in names if path != "/metrics" else names[:1]:
+        assert head.headers.get(name) == got.headers.get(name), name
+    assert head.headers["x-request-id"] == "r-1"
+    assert table_server.client.get("/health/live").json() == {"live": True}
+
+
+def test_head_has_no_body_whatever_the_server_is(table_server: Server) -> None:
+    """Some servers drop one by themselves, as uvicorn does, and others need not. It is counted as what it is."""
+    app = App(Settings())
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    for path, status in (("/health/live", 200), ("/health/ready", 503), ("/v1/model", 503), ("/metrics", 200)):
+        sent.clear()
+        scope = {"type": "http", "method": "HEAD", "path": path, "raw_path": path.encode(), "headers": []}
+        asyncio.run(app({**scope, "query_string": b"", "root_path": ""}, receive, send))
+        assert sent[0]["status"] == status
+        assert int(dict(sent[0]["headers"])[b"content-length"]) > 0
+        assert b"".join(message["body"] for message in sent[1:]) == b""
+    table_server.client.head("/v2/health/live")
+    labels = {"route": "/v2/health/live", "method": "HEAD", "code": "200"}
+    assert table_server.metric("vae_http_requests_total", **labels)
+
+
+def test_405_names_head_beside_get(table_server: Server) -> None:
+    """Where one is taken the other is."""
+    for path in ("/health/live", "/v1/model", "/v2/models/encode"):
+        reply = table_server.client.delete(path)
+        assert (reply.status_code, reply.headers["allow"]) == (405, "GET, HEAD")
+    assert table_server.client.head("/v1/encode").headers["allow"] == "POST"
 
 
 def test_the_report_shows_itself_and_can_do_nothing(table_bundle: Path, tmp_path: Path) -> None:
