@@ -108,7 +108,7 @@ def _read_raw(body: bytes, raw: Raw | None) -> Infer:
 def _inputs(head: dict[str, Any], tail: memoryview) -> dict[str, Array]:
     inputs = head.get("inputs")
     if not isinstance(inputs, list) or not inputs:
-        raise MalformedBody("inputs must be a list of tensors")
+        raise MalformedBody("inputs must be a list of tensors, of one at least")
     tensors: dict[str, Array] = {}
     at = 0
     for tensor in inputs:
@@ -118,7 +118,7 @@ def _inputs(head: dict[str, Any], tail: memoryview) -> dict[str, Array]:
             raise MalformedBody(f"{told} is there twice")
         datatype, shape = tensor.get("datatype"), tensor.get("shape")
         if not isinstance(datatype, str) or datatype not in NUMPY:
-            raise MalformedBody(f"{told}: its datatype must be one of {', '.join(NUMPY)}")
+            raise MalformedBody(f"{told}: its datatype must be one of {', '.join(NUMPY)}; given: {shown(datatype)}")
         elements(told, shape)
         size = _object(tensor, "parameters", told).get("binary_data_size")
         if (size is None) == ("data" not in tensor):
