@@ -37,10 +37,10 @@ def programs(text: str) -> list[Program]:
 
 
 def run(program: Program, server: Server, folder: Path) -> str:
-    """What it prints, run in *folder* (which sees deploy/ and docs/) as a reader would run it from a clone."""
-    for name in ("deploy", "docs"):
+    """What it prints, run in *folder* (which sees deploy/, docs/ and .venv) as a reader would run it from a clone."""
+    for name, real in (("deploy", ROOT / "deploy"), ("docs", ROOT / "docs"), (".venv", Path(sys.prefix))):
         if not (folder / name).exists():
-            (folder / name).symlink_to(ROOT / name)
+            (folder / name).symlink_to(real)
     file = folder / f"program.{'mjs' if program.language == 'js' else program.language}"
     file.write_text(program.code.replace("localhost:8000", server.url.removeprefix("http://")), "utf-8")
     command = {"sh": ["sh", "-eu"], "python": [sys.executable], "js": ["node"]}[program.language]

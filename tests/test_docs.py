@@ -14,7 +14,11 @@ import pytest
 from PIL import Image
 
 from service.api import ROUTES
+from service.codec import form, jpeg, npy, png, sheets, tensors
+from service.codec.bound import SPARE
+from service.codec.fields import MAX_QUERY
 from service.errors import ServiceError
+from service.http import headers
 from service.metrics import Metrics
 from service.settings import Settings
 from service.web import COLD_ROUTES
@@ -23,6 +27,19 @@ from tests.server import Server
 
 README = (ROOT / "README.md").read_text()
 EXAMPLE = ROOT / "deploy/models/digits"
+FIXED = {
+    "bytes of headers, of a POST to an operation": headers.MAX_HEADER_BYTES,
+    "query parameters": MAX_QUERY,
+    "headers of one part of a form": form.MAX_HEADERS,
+    "bytes of each, and of a form's Content-Type": form.MAX_HEADER,
+    "bytes of a `.npy` file's header": npy.MAX_HEADER,
+    "chunks of a PNG": png.MAX_CHUNKS,
+    "segments of a JPEG": jpeg.MAX_SEGMENTS,
+    "scans of a JPEG": jpeg.MAX_SCANS,
+    "pixels of a sheet": sheets.MAX_PIXELS,
+    "characters of a tensor's name (`/v2`)": tensors.MAX_NAME,
+}
+"""The limits that no setting moves, by what the README calls them."""
 
 
 def section(title: str) -> str:
@@ -61,11 +78,36 @@ def test_every_metric_is_in_the_readme_with_its_labels_and_its_meaning() -> None
 
 
 def test_every_error_is_in_the_readme_with_its_status() -> None:
-    """By the type that the problem document names."""
+    """By the type that the problem document names; the framework's own two among them."""
     rows = table("Errors")
-    assert {name: int(cells[0]) for name, cells in rows.items()} == {
-        error.type: error.status for error in ServiceError.__subclasses__()
-    }
+    known = {error.type: error.status for error in ServiceError.__subclasses__()}
+    assert {name: int(cells[0]) for name, cells in rows.items()} == {**known, "http-404": 404, "http-405": 405}
+
+
+def test_every_limit_in_the_readme_is_the_one_that_is_kept() -> None:
+    """Of a setting: its default."""
+    rows = {what: cells[0] for what, cells in table("Limits").items()}
+    defaults = {f"VAE_{name.upper()}": field.default for name, field in Settings.model_fields.items()}
+    for what, (limit, by, _) in table("Limits").items():
+        if re.fullmatch("[0-9,]+", limit) and by != "fixed, by uvicorn's parser":
+            setting = re.match("`(VAE_[A-Z_]+)`", by)
+            kept = defaults[setting[1]] if setting else FIXED[what]
+            assert limit == f"{kept:,.0f}", what
+            assert setting or by == "fixed", what
+    assert set(FIXED) <= set(rows)
+    assert rows["JSON elements (values, lists, objects)"].endswith(f"and {SPARE:,}")
+    assert rows["parts of a form"].endswith(f"and {MAX_QUERY}")
+
+
+def test_what_the_commands_of_the_documentation_write_is_no_change_of_the_clone() -> None:
+    """Ignored by git, from the root alone: files of the same names below it are tracked."""
+    ignored = (ROOT / ".gitignore").read_text().splitlines()
+    texts = (README, (ROOT / "docs/clients.md").read_text())
+    code = "".join(program.code for text in texts for program in programs(text) if program.language == "sh")
+    written = re.findall(r" (?:-o|>|--output-path) ([\w.-]+)(?=\s)", code)
+    assert {"samples.png", "encoded.npz", "problem.json", "settings.yml", "digits_client"} <= set(written)
+    for name in written:
+        assert {f"/{name}", f"/{name}/"} & set(ignored), name
 
 
 def test_every_route_is_in_the_readme() -> None:
