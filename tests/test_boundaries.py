@@ -28,6 +28,7 @@ LAYERS = (
     ("http.head", "http.refusals", "oip.descriptions", "statistics", "vae"),
     ("anomaly",),
     ("batcher", "codec.slices", "metrics", "loader"),
+    ("pace",),
     ("queues",),
     ("engine", "watch"),
     ("provider", "bundle"),
@@ -206,7 +207,7 @@ def test_the_arrows_of_the_request_path_are_those_that_are_documented() -> None:
     assert of("service", imports("service.messages")) == {"latent", "manifest"}
     assert of("service", imports("service.replies")) == {"latent", "manifest", "messages"}
     assert not wire & of("service", imports("service.operations"))
-    assert of("service", imports("service.batcher")) == {"errors", "queues", "spent"}
+    assert of("service", imports("service.batcher")) == {"errors", "pace", "queues", "spent"}
     assert of("service", imports("service.queues")) == {"errors", "spent"}
     assert of("service", imports("service.bundle")) == {"errors", "manifest", "onnx_file"}
     assert of("service", imports("service.engine")) == {"bundle", "errors", "provider"}
