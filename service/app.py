@@ -59,7 +59,7 @@ class App:
         self._reloader: Reloader | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._statistics = Statistics()
-        self._oip = OIP(self, self._statistics, settings.max_body_bytes)
+        self._oip = OIP(self, self._statistics, settings.max_body_bytes, self.exchange.bodies)
         turns = Turns()
         self._hot: dict[str, Endpoint] = {
             **{route.path: V1(route.op, self, self._statistics, turns) for route in ROUTES},
@@ -193,7 +193,10 @@ class App:
             await send({"type": "lifespan.startup.failed", "message": f"{type(error).__name__}: {error}"})
             return
         await send({"type": "lifespan.startup.complete"})
-        await receive()
+        try:
+            await receive()
+        except asyncio.CancelledError:  # a second signal: there is no time for the rest
+            return
         for task in self._tasks:
             task.cancel()
         if self.served is not None:

@@ -36,6 +36,8 @@ from service.spent import SPENT
 log = logging.getLogger("service.batcher")
 
 Key_contra = TypeVar("Key_contra", bound=Hashable, contravariant=True)
+_REOPEN = 7 / 8
+_COUNTED = "(a scored row counts once for each draw)"
 
 
 class Observer(Protocol[Key_contra]):
@@ -78,28 +80,39 @@ class Batcher(Generic[Key]):
         self._alarm_at = math.inf  # at or before the first deadline
         self._idle = asyncio.Event()
         self._idle.set()
-        self._closed = False
+        self._closed = self._full = False
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
 
-    def admit(self, weight: int) -> None:
+    def admit(self) -> None:
         """
-        Raise what a call of *weight* (all its rows times their weight) would be refused with now; else nothing.
+        Raise what a call would be refused with now, before the work of parsing; else nothing.
 
-        For callers that can tell before the work of parsing. A call larger than the whole queue is possible when
-        nothing waits.
+        A full queue has room for one row again as soon as a batch has left it, and not for most calls: nearly all would
+        be parsed to be refused, in the time that those who wait need. So from a refusal on nobody is let in here before
+        an eighth of the queue is free.
         """
+        self._check(1)
+        if self._full:
+            queued, most = self._queues.work, self._max_queue_rows
+            if queued <= _REOPEN * most:
+                self._full = False
+            else:
+                raise self._overloaded(f"{queued} rows wait {_COUNTED}; the queue of {most} was full", queued)
+
+    def _check(self, weight: int) -> None:
+        """Raise what a call of *weight* is refused with; one larger than the queue is taken when nothing waits."""
         if self._closed:
             raise NotReady("the server is shutting down")
-        queued = self._queues.work
-        if queued and queued + weight > self._max_queue_rows:
-            raise Overloaded(
-                f"{queued} rows wait (a scored row counts once for each draw), and {weight} more would pass "
-                f"the limit of {self._max_queue_rows}",
-                retry_after_s=max(1, math.ceil(queued / self._pace.rate)),
-                limit=self._max_queue_rows,
-                value=queued + weight,
-            )
+        queued, most = self._queues.work, self._max_queue_rows
+        if queued and queued + weight > most:
+            self._full = queued > _REOPEN * most  # a large call alone does not shut out the others
+            told = f"{queued} rows wait {_COUNTED}, and {weight} more would pass the limit of {most}"
+            raise self._overloaded(told, queued + weight)
+
+    def _overloaded(self, told: str, value: int) -> Overloaded:
+        retry_after_s = max(1, math.ceil(self._queues.work / self._pace.rate))
+        return Overloaded(told, retry_after_s, limit=self._max_queue_rows, value=value)
 
     def submit(self, key: Key, inputs: Rows, deadline: float, weight: int = 1) -> asyncio.Future[Rows]:
         """
@@ -110,7 +123,7 @@ class Batcher(Generic[Key]):
         Raises Overloaded or NotReady at once.
         """
         rows = len(next(iter(inputs.values())))
-        self.admit(rows * weight)
+        self._check(rows * weight)
         answer: asyncio.Future[Rows] = self._loop.create_future()
         self._queues.push(Call(key, inputs, rows, weight, time.monotonic(), deadline, answer, SPENT.get()))
         if deadline < self._alarm_at:

@@ -48,8 +48,9 @@ TAGS = [
 _PARAMETERS: dict[str, dict[str, Any]] = {
     "RequestId": {
         "name": "X-Request-Id",
-        "description": "The caller's name for this request, which comes back; another is given where this is none.",
-        "schema": {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,128}$"},
+        "description": "The caller's name for this request, which comes back: 1 to 128 letters, digits and any of "
+        "`._:-`; where this is something else, another is given.",
+        "schema": {"type": "string"},
     },
     "RequestTimeoutMs": {
         "name": "X-Request-Timeout-Ms",

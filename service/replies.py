@@ -260,7 +260,9 @@ class Problem(BaseModel):
     detail: str = Field(description="what was wrong, the limit and the value")
     request_id: str = Field(description="the header X-Request-Id, under which our own faults are in the log")
     field: str | Absent = Field(None, description="the field, or query parameter, at fault")
-    limit: float | str | Absent = Field(None, description="what the value may be: a bound, or the values in words")
+    limit: float | str | list[int] | Absent = Field(
+        None, description="what the value may be: a bound, the values in words, or a shape"
+    )
     value: Any = Field(None, description="what was sent instead, where it is short")
     row: Annotated[int, Field(ge=0)] | Absent = Field(None, description="index of the first bad row, from 0")
     rows_needed: Annotated[int, Field(ge=1)] | Absent = Field(

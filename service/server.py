@@ -14,6 +14,7 @@ from types import FrameType
 import uvicorn
 
 from service.app import App
+from service.http.protocol import Protocol, expire
 
 LAST_REQUEST_S = 0.5  # for connections that were accepted before the port was closed to send their request
 
@@ -33,6 +34,8 @@ class Server(uvicorn.Server):
                 app,
                 host=settings.host,
                 port=settings.port,
+                http=Protocol,
+                ws="none",
                 lifespan="on",
                 log_config=None,
                 access_log=False,
@@ -62,13 +65,15 @@ class Server(uvicorn.Server):
         """The application has started, and connections come."""
         loop = asyncio.get_running_loop()
         signal.signal(signal.SIGHUP, lambda *_: loop.call_soon_threadsafe(self._app.reload_soon))
+        self.watch()
+
+    def watch(self) -> None:
+        """End connections that take too long from now on."""
+        expire(self.server_state.connections, self._app.settings.keep_alive_s, asyncio.get_running_loop())
 
     def protocol(self) -> asyncio.Protocol:
         """What answers one more connection."""
-        protocol: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
-            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
-        )
-        return protocol
+        return Protocol(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     async def shutdown(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
         """Drain, then stop as uvicorn does."""

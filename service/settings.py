@@ -52,10 +52,18 @@ class Settings(BaseSettings):
     )
     max_request_rows: int = Field(1024, ge=1, description="rows in one request; more is answered 413")
     max_body_bytes: int = Field(32 * 2**20, ge=1024, description="bytes in one request body; more is answered 413")
+    max_bodies_bytes: int = Field(
+        256 * 2**20, ge=1024, description="bytes in all the longer request bodies held at once; more is answered 429"
+    )
     request_timeout_s: float = Field(
         30.0, gt=0, le=86400, description="seconds from the request's headers to its answer, else 408 or 504"
     )
-    keep_alive_s: int = Field(75, ge=1, description="seconds that an idle connection is kept; longer than a proxy's")
+    keep_alive_s: int = Field(
+        75,
+        ge=1,
+        description="seconds that a connection is kept on which no whole request comes, or no reply is read; longer "
+        "than a proxy's",
+    )
     drain_delay_s: float = Field(
         0.5,
         ge=0,

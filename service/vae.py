@@ -152,7 +152,7 @@ class VAE:
         if op not in self.bundle.manifest.capabilities.operations:
             able = ", ".join(self.bundle.manifest.capabilities.operations)
             raise Unsupported(f"this bundle has no operation {op}; it has: {able}")
-        self._batcher.admit(1)
+        self._batcher.admit()
 
     async def close(self, timeout_s: float) -> None:
         """Finish what waits for at most *timeout_s*, and fail the rest."""

@@ -204,7 +204,7 @@ class _BrokenApp(App):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        self._web = make_web(self, _Broken(self, Statistics(), settings.max_body_bytes))
+        self._web = make_web(self, _Broken(self, Statistics(), settings.max_body_bytes, self.exchange.bodies))
 
     def model(self) -> dict[str, Any]:
         """Fail as a bug would."""

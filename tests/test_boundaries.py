@@ -14,6 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (
     ("__main__",),
+    ("command",),
     ("workers.supervisor", "workers.worker"),
     ("workers.port", "workers.rounds", "server"),
     ("workers.channel", "app"),
@@ -25,7 +26,7 @@ LAYERS = (
     ("oip.catalog", "pictures"),
     ("reload",),
     ("http.exchange", "operations"),
-    ("http.head", "http.refusals", "oip.descriptions", "statistics", "vae"),
+    ("http.head", "http.protocol", "http.refusals", "oip.descriptions", "statistics", "vae"),
     ("anomaly",),
     ("batcher", "codec.slices", "metrics", "loader"),
     ("pace",),
@@ -41,6 +42,7 @@ LAYERS = (
         "codec.form",
         "codec.pillow",
         "codec.rows",
+        "http.bodies",
         "http.headers",
         "http.vigil",
         "messages",
@@ -144,6 +146,7 @@ def test_only_the_top_of_the_service_knows_a_web_framework(module: str) -> None:
         "service.hot_routes": {"fastapi"},
         "service.oip.routes": {"fastapi"},
         "service.server": {"uvicorn"},
+        "service.http.protocol": {"uvicorn"},
     }
     assert tops(imports(module)) & WEB <= allowed.get(module, set())
 
@@ -219,19 +222,19 @@ def test_the_arrows_of_the_request_path_are_those_that_are_documented() -> None:
 
 
 def test_settings_are_read_at_the_edge_alone() -> None:
-    """Only __main__ makes Settings, and nothing else reads the environment."""
+    """Only command.py makes Settings, and nothing else reads the environment."""
     for module, path in sources("service").items():
         tree = ast.parse(path.read_text("utf-8"))
         made = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
         read = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-        assert ("Settings" in made) == (module == "service.__main__")
-        assert module == "service.__main__" or not read & {"os.environ", "os.getenv"}
+        assert ("Settings" in made) == (module == "service.command")
+        assert module == "service.command" or not read & {"os.environ", "os.getenv"}
 
 
 def test_the_application_runs_without_torch() -> None:
     """What is loaded in the end, by others' imports too: the application and the engine with onnxruntime."""
     code = (
-        "import sys, service.__main__, service.app, service.provider\n"
+        "import sys, service.command, service.app, service.provider\n"
         "service.provider.load_onnxruntime()\n"
         "print(*sorted({name.split('.')[0] for name in sys.modules}))"
     )

@@ -39,14 +39,18 @@ def add_query(fields: Fields, query: bytes) -> None:
 
 
 def add_option(fields: Fields, name: str, text: str) -> None:
-    """Add one option as a query or a form has it. Raises InvalidInput for a name that is there already."""
+    """
+    Add one option as a query or a form has it. Raises InvalidInput for a name that is there already.
+
+    An option that is not wanted is left out: null is a text here.
+    """
     if name in fields:
         raise InvalidInput(f"{named(name)} is given twice", field=named(name))
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError:
         value = text
-    fields[name] = text if isinstance(value, (list, dict)) else value
+    fields[name] = text if value is None or isinstance(value, (list, dict)) else value
 
 
 def read_options(model: type[Options], fields: Fields) -> Options:

@@ -15,7 +15,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from service.errors import ClientGone, DeadlineExceeded, NonFinite, Overloaded, ServiceError
+from service.errors import ClientGone, DeadlineExceeded, NonFinite, NotReady, Overloaded, ServiceError
+from service.http.bodies import Bodies
 from service.http.headers import Headers, Scope, body_too_large
 from service.http.refusals import internal_error, refuse
 from service.http.vigil import Receive, Send, Vigil
@@ -85,6 +86,7 @@ class Exchange:
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._max_body_bytes = settings.max_body_bytes
+        self.bodies = Bodies(settings.max_bodies_bytes)
         self._request_timeout_s = settings.request_timeout_s
         self._metrics = metrics
         self._prefix, self._count = secrets.token_hex(6).encode(), itertools.count(1)
@@ -103,7 +105,7 @@ class Exchange:
         flight.requests += 1
         self.in_flight += 1
         self._metrics.began(route)
-        status, body, spent, timeout_s = 500, None, None, self._request_timeout_s
+        status, body, held, spent, timeout_s = 500, None, 0, None, self._request_timeout_s
         try:
             try:
                 timeout_s = headers.timeout_s(self._request_timeout_s)
@@ -111,12 +113,15 @@ class Exchange:
                 handle = endpoint.admit(headers)
                 headers.check(self._max_body_bytes)
                 with self._vigil.over(receive, deadline) as watched:
-                    body = await read_body(receive, self._max_body_bytes)
+                    body, held = await read_body(receive, self._max_body_bytes, self.bodies)
                     watched.body_is_here()
                     reply, reply_headers, spent = await handle(body, deadline)
                 status = 200
             except ServiceError as error:
                 status, reply_headers, reply = self._refusal(scope["path"], _told(error, timeout_s), request_id)
+            except asyncio.CancelledError:  # uvicorn does so at a second signal, and when the time to drain is over
+                stopped = NotReady("the server is shutting down")
+                status, reply_headers, reply = self._refusal(scope["path"], stopped, request_id)
             except Exception:
                 log.exception("request %s to %s failed", request_id.decode(), route)
                 status, reply_headers, reply = self._refusal(scope["path"], internal_error(), request_id)
@@ -128,6 +133,8 @@ class Exchange:
         finally:
             seconds = time.perf_counter() - start
             self.in_flight -= 1
+            if held:
+                self.bodies.give(held)
             flight.end()
             self._metrics.ended(route, "POST", status, seconds, spent)
             endpoint.answered(seconds, spent)
@@ -162,17 +169,34 @@ def _told(error: ServiceError, timeout_s: float) -> ServiceError:
     return error
 
 
-async def read_body(receive: Receive, max_body_bytes: int) -> bytes:
-    """The whole body. Raises TooLarge, or ClientGone when the client hangs up while sending."""
+async def read_body(receive: Receive, max_body_bytes: int, bodies: Bodies) -> tuple[bytes, int]:
+    """
+    The whole body, and how many bytes of it *bodies* holds now.
+
+    Raises TooLarge, Overloaded, or ClientGone when the client hangs up while sending.
+    """
+    message = await receive()
+    if not message.get("more_body", False) and message["type"] != "http.disconnect":
+        body: bytes = message.get("body", b"")
+        if len(body) > max_body_bytes:
+            raise body_too_large(max_body_bytes, len(body))
+        return body, 0
     parts: list[bytes] = []
-    size, more = 0, True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone("the client closed the connection while sending")
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        if size > max_body_bytes:
-            raise body_too_large(max_body_bytes, size)
-        more = message.get("more_body", False)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+    held, more = 0, True
+    try:
+        while more:
+            if message["type"] == "http.disconnect":
+                raise ClientGone("the client closed the connection while sending")
+            part = message.get("body", b"")
+            if held + len(part) > max_body_bytes:
+                raise body_too_large(max_body_bytes, held + len(part))
+            bodies.take(len(part))
+            held += len(part)
+            parts.append(part)
+            more = message.get("more_body", False)
+            if more:
+                message = await receive()
+    except BaseException:
+        bodies.give(held)
+        raise
+    return b"".join(parts), held

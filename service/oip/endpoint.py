@@ -19,6 +19,7 @@ from service.codec.records import flat
 from service.codec.rows import Array
 from service.codec.tensors import LENGTH_HEADER, Infer, read, write
 from service.errors import DeadlineExceeded, InvalidInput, NotReady, UnknownModel, UnsupportedMedia, shown
+from service.http.bodies import Bodies
 from service.http.exchange import Endpoint, Handler, HeaderList, Reply
 from service.http.headers import Headers
 from service.manifest import Operation
@@ -34,10 +35,11 @@ _INFER = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
 class OIP:
     """The models of *service* under /v2."""
 
-    def __init__(self, service: Service, statistics: Statistics, max_body_bytes: int) -> None:
+    def __init__(self, service: Service, statistics: Statistics, max_body_bytes: int, bodies: Bodies) -> None:
         self.service = service
         self.statistics = statistics
         self.max_body_bytes = max_body_bytes
+        self.bodies = bodies
         self.endpoints = {f"/v2/models/{op}/infer": InferEndpoint(op, self) for op in TASKS}
         self._catalog: Catalog | None = None
 
@@ -114,20 +116,25 @@ class InferEndpoint:
             raise UnsupportedMedia(
                 f"the codings of bodies here are gzip and deflate; the Content-Encoding is {shown(coding)}"
             )
-        return functools.partial(self._answer, self._oip.catalog(), model, headers, coding)
+        handle = functools.partial(self._answer, self._oip.catalog(), model, headers)
+        return functools.partial(self._decompressed, handle, coding) if coding in WBITS else handle
 
     def answered(self, seconds: float, spent: Spent | None) -> None:
         """For the statistics of the model."""
         self._oip.statistics.answered(self._op, seconds, spent)
 
-    async def _answer(
-        self, catalog: Catalog, model: Model, headers: Headers, coding: str, body: bytes, deadline: float
-    ) -> Reply:
+    async def _decompressed(self, handle: Handler, coding: str, body: bytes, deadline: float) -> Reply:
+        body = await asyncio.to_thread(decompress, body, coding, self._oip.max_body_bytes)
+        self._oip.bodies.take(len(body))
+        try:
+            return await handle(body, deadline)
+        finally:
+            self._oip.bodies.give(len(body))
+
+    async def _answer(self, catalog: Catalog, model: Model, headers: Headers, body: bytes, deadline: float) -> Reply:
         metrics = self._oip.service.metrics
         spent = Spent(self._op)
         SPENT.set(spent)
-        if coding in WBITS:
-            body = await asyncio.to_thread(decompress, body, coding, self._oip.max_body_bytes)
         asked = read(body, headers.get(LENGTH_HEADER), model.raw, catalog.most_elements)
         _check_names(model, asked)
         fields: dict[str, Any] = dict(asked.tensors)

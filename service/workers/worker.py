@@ -73,6 +73,7 @@ class _WorkerServer(Server):
         loop.add_reader(self._channel.fileno(), self._hear)
         self._channel.say({"say": "ready", "bundle": str(self._app.bundle_path)})
         self._start(self._tick())
+        self.watch()
 
     def _hear(self) -> None:
         handed: list[socket.socket] = []

@@ -154,6 +154,7 @@ def test_waypoints_are_inputs_unless_the_query_says_latents(table_server: Server
         ("encode?draws=1&draws=2", saved([[1, 2, 3]]), NPY, 422, "draws is given twice"),
         ("encode?" + "&".join(f"a{n}=1" for n in range(33)), saved([[1, 2, 3]]), NPY, 422, "more than 32 parameters"),
         ("encode?draws=1", b'{"draws": 2}', {}, 422, "draws is given twice"),
+        ("encode?draws=1&seed=null", saved([[1, 2, 3]]), NPY, 422, "seed: Input should be a valid integer"),
         ("encode?inputs=[[1,2,3]]", b"{}", {}, 422, "inputs must be a list of rows; it is a string"),
         ("encode?inputs=1", saved([[1, 2, 3]]), NPY, 422, "inputs is given twice: in the query, and as the body"),
         ("anomaly-score?kind=mse", saved([[1, 2, 3]]), NPY, 422, "kind: Input should be 'nll'"),

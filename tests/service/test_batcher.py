@@ -251,6 +251,18 @@ def test_a_deadline_is_kept_even_when_the_engine_hangs() -> None:
     run(test)
 
 
+def test_a_deadline_that_has_passed_already_is_told_as_no_time_at_all() -> None:
+    """A request may spend all of it on its way here."""
+
+    async def test() -> None:
+        bench = Bench(Doubler())
+        with pytest.raises(DeadlineExceeded, match="no answer before the deadline"):
+            await bench.submit(1, timeout_s=-1)
+        await bench.batcher.close(1)
+
+    run(test)
+
+
 def test_an_error_of_the_engine_reaches_the_call_whose_rows_are_at_fault_and_no_other() -> None:
     """Those that were in its batch are run again by themselves; the batcher outlives what it runs."""
 
@@ -355,6 +367,33 @@ def test_a_full_queue_refuses_at_once_and_says_when_to_come_back() -> None:
         engine.gate.set()
         await asyncio.gather(*calls)
         assert y(await bench.submit(7, 8)) == [14, 16]
+        await bench.batcher.close(1)
+
+    run(test)
+
+
+def test_a_queue_that_was_full_lets_nobody_in_before_an_eighth_is_free() -> None:
+    """Else nearly every body would be parsed to be refused; a large call that is refused alone shuts out nobody."""
+
+    async def test() -> None:
+        engine = Doubler()
+        bench = Bench(engine, max_queue_rows=16, max_batch_rows=1)
+        await busy(engine, bench)
+        calls = [bench.submit(n) for n in range(14)]
+        with pytest.raises(Overloaded):
+            bench.submit(*range(3))
+        bench.batcher.admit()
+        calls.append(bench.submit(14))
+        with pytest.raises(Overloaded, match=r"15 rows wait .* and 2 more would pass the limit of 16"):
+            bench.submit(15, 16)
+        with pytest.raises(Overloaded, match=r"15 rows wait .*; the queue of 16 was full") as refused:
+            bench.batcher.admit()
+        assert refused.value.retry_after_s >= 1
+        calls.pop().cancel()
+        engine.gate.set()
+        await calls[0]
+        bench.batcher.admit()
+        await asyncio.gather(*calls)
         await bench.batcher.close(1)
 
     run(test)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -17,8 +18,8 @@ import httpx
 import numpy as np
 import pytest
 
-from service.__main__ import read_settings
 from service.app import create_app
+from service.command import read_settings
 from service.settings import Settings
 from tests.bundles import edit_manifest, reseal, table_rows
 from tests.server import Server
@@ -252,3 +253,39 @@ def test_a_graph_that_this_service_does_not_run_is_refused_at_the_start(own_bund
     ended = start(f"--bundle={own_bundle}", "--port=0")
     assert ended.returncode != 0
     assert "prior.onnx: this version of the service does not run the graph prior" in ended.stderr
+
+
+def test_a_second_signal_ends_at_once_and_quietly(table_bundle: Path) -> None:
+    """Who waits is told so; there is no traceback in the log."""
+    with Server(table_bundle, max_batch_delay_ms=1000, drain_delay_s=0.1) as server:
+        replies: list[httpx.Response] = []
+        body = {"inputs": table_rows(1).tolist()}
+        sender = threading.Thread(target=lambda: replies.append(httpx.post(server.url + "/v1/encode", json=body)))
+        sender.start()
+        until(lambda: server.metric("vae_http_requests_in_progress", route="/v1/encode") == 1)
+        server.process.send_signal(signal.SIGTERM)
+        server.says("draining")
+        assert server.stop() == 0
+        sender.join(20)
+        assert [reply.status_code for reply in replies] == [503]
+        assert "Traceback" not in "".join(server.log)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_a_signal_in_the_first_moments_is_not_lost(table_bundle: Path) -> None:
+    """As process 1 of a container, where the system ignores what nobody handles; also while the rest is imported."""
+    command = [sys.executable, "-m", "service", f"--bundle={table_bundle}", "--port=0"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    with process.stderr:
+        until(lambda: handles(process.pid, signal.SIGTERM))
+        assert "onnxruntime" not in Path(f"/proc/{process.pid}/maps").read_text()
+        process.send_signal(signal.SIGTERM)
+        assert (process.wait(20), process.stderr.read()) == (0, "")
+
+
+def handles(pid: int, number: int) -> bool:
+    """Whether the process has a handler for a signal."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught.split()[1], 16) >> (number - 1) & 1)

@@ -174,7 +174,7 @@ def ask_in_process(app: Any, path: str) -> httpx.Response:
 def test_a_fault_of_ours_is_told_in_the_form_of_its_path_and_without_details() -> None:
     """FastAPI's own 500 is plain text, which no client under /v2 can read."""
     app = App(Settings())
-    web = make_web(app, Broken(app, Statistics(), 1000))
+    web = make_web(app, Broken(app, Statistics(), 1000, app.exchange.bodies))
     for path in ("/v2/models/encode", "/v2/models/stats", "/v2/health/ready"):
         reply = ask_in_process(web, path)
         assert (reply.status_code, reply.json()) == (500, {"error": "internal error"})

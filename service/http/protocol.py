@@ -1,0 +1,192 @@
+"""
+One connection: uvicorn's protocol, held to limits in bytes and in time, and without upgrades.
+
+uvicorn bounds neither the bytes nor the time that a client takes for what is no body: headers, chunk extensions and
+trailers. It bounds no reply that its client does not read, and it takes a client that has shut its sending side for one
+that has gone. Knows bytes and times; nothing of what a request asks for. The numbers: docs/decisions/0013.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import Iterable
+from typing import Any
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from service.http.headers import MAX_HEADER_BYTES
+
+PROBE_S = 0.05
+"""Seconds between the signs of life that a client gets which has shut its sending side; doubled each time."""
+
+_NO_LINGER = struct.pack("ii", 1, 0)
+_SIGN_OF_LIFE = b"HTTP/1.1 102 Processing\r\n\r\n"
+_TOO_LARGE = b"the headers have more than %d bytes" % MAX_HEADER_BYTES
+_REFUSAL = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain; charset=utf-8\r\n"
+    b"content-length: %d\r\nconnection: close\r\n\r\n%s" % (len(_TOO_LARGE), _TOO_LARGE)
+)
+
+
+class Protocol(HttpToolsProtocol):
+    """
+    What answers one connection.
+
+    Between two pieces of bodies a client may send MAX_HEADER_BYTES, and what came with the first of them. `expire`
+    bounds the time. A request to upgrade (WebSocket, or HTTP/2 as Java's client asks for it) is answered as if it did
+    not ask (RFC 9110, 7.8). Half a connection is enough: a client that has shut its sending side gets its answer.
+
+    Of what a request takes nearly nothing is spent here: no timer, and no more than a look at each piece of data.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._since = self.loop.time()  # when it was last seen to get on
+        self._seen: object = None  # the request that it had then
+        self._unread = 0  # bytes of replies that the client had not taken then
+        self._counted: object = None  # the head that *silent* belongs to
+        self._silent = 0  # bytes since the last piece of a body, or since the head began
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
+        """The connection is there."""
+        super().connection_made(transport)
+        self.transport = Gathered(transport, self.loop)  # type: ignore[assignment]  # has what is used of one
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of the client."""
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self.data_received(self._without_upgrade() + data[upgrade.args[0] :])
+            return
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
+            return
+        cycle = self.cycle
+        if cycle is None or cycle.more_body or cycle.scope is not self.scope:
+            self._count(len(data))
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of a body."""
+        self._silent = 0
+        super().on_body(body)
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio asks for the answer; uvicorn gives none
+        """
+        The client sends no more: whether the connection stays open, for the answer to a request that is here.
+
+        Whether the client still reads, or has gone, is told by what it does with a sign of life: where it has gone, the
+        system refuses the next one, and the request ends as with any client that hangs up. HTTP/1.0 knows no such
+        sign, so that the answer is made in any case.
+        """
+        if not self._answering or self.cycle.more_body or self.cycle.scope is not self.scope:
+            return False
+        self.cycle.keep_alive = False
+        self.loop.call_later(PROBE_S, self._probe, 2 * PROBE_S)
+        return True
+
+    def expire(self, now: float, patience_s: float) -> None:
+        """
+        End a connection that has waited longer than *patience_s*: for a whole head of a request, or for its client.
+
+        *now*: the loop's time. A client that takes something of its reply between two looks is waited for.
+        """
+        unread, before = self.transport.get_write_buffer_size(), self._unread
+        self._unread = unread
+        if unread < before or self.cycle is not self._seen or (self._answering and not unread):
+            self._seen, self._since = self.cycle, now
+        if now - self._since <= patience_s:
+            return
+        if unread:
+            # by a reset: else the system would go on keeping its part of the reply
+            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+            self.transport.abort()
+        else:
+            self.transport.close()
+
+    @property
+    def _answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _count(self, size: int) -> None:
+        """*size* bytes came, and a request is not whole yet."""
+        if self._counted is not self.scope:
+            self._counted, self._silent = self.scope, 0
+        if self._silent > MAX_HEADER_BYTES and not self.transport.is_closing():
+            if not self._answering:
+                self.transport.write(_REFUSAL)
+            self.transport.close()
+        self._silent += size
+
+    def _should_upgrade(self) -> bool:
+        """Whether uvicorn should leave this request alone: it comes again without its wish. A CONNECT is refused."""
+        return bool(self.parser.get_method() != b"CONNECT")
+
+    def _without_upgrade(self) -> bytes:
+        """The head of the current request without the wish; the parser has skipped its body."""
+        version = self.parser.get_http_version().encode()
+        lines = [self.parser.get_method() + b" " + self.url + b" HTTP/" + version]
+        lines += [name + b": " + value for name, value in self.headers if name != b"upgrade"]
+        return b"\r\n".join(lines) + b"\r\n\r\n"
+
+    def _probe(self, wait_s: float) -> None:
+        if self.transport.is_closing() or not self._answering or self.cycle.scope["http_version"] == "1.0":
+            return
+        if not self.cycle.response_started and not self.pipeline:
+            self.transport.write(_SIGN_OF_LIFE)
+        self.loop.call_later(wait_s, self._probe, min(1.0, 2 * wait_s))
+
+
+class Gathered:
+    """
+    A transport that writes once what is written in one step of the event loop.
+
+    uvicorn writes the head of a reply and its body by themselves, and uvloop makes a system call of each.
+    """
+
+    __slots__ = ("_loop", "_parts", "_transport", "abort", "get_extra_info", "is_closing", "pause_reading",
+                 "resume_reading")  # fmt: skip
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._parts: list[bytes] = []
+        self.abort = transport.abort
+        self.get_extra_info = transport.get_extra_info
+        self.is_closing = transport.is_closing
+        self.pause_reading = transport.pause_reading
+        self.resume_reading = transport.resume_reading
+
+    def write(self, data: bytes) -> None:
+        """Write *data* soon."""
+        self._parts.append(data)
+        if len(self._parts) == 1:
+            self._loop.call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Write what is gathered."""
+        if self._parts:
+            self._transport.write(b"".join(self._parts))
+            self._parts.clear()
+
+    def close(self) -> None:
+        """Write what is gathered, and close when it is written."""
+        self.flush()
+        self._transport.close()
+
+    def get_write_buffer_size(self) -> int:
+        """Bytes that the system has not taken yet."""
+        return self._transport.get_write_buffer_size()
+
+
+def expire(connections: Iterable[object], patience_s: float, loop: asyncio.AbstractEventLoop) -> None:
+    """Look at *connections* now and ten times in *patience_s* from now on."""
+    now = loop.time()
+    for connection in list(connections):
+        assert isinstance(connection, Protocol)
+        connection.expire(now, patience_s)
+    loop.call_later(patience_s / 10, expire, connections, patience_s, loop)
