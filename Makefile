@@ -8,7 +8,7 @@ SEED ?= 0
 INPUTS ?= 1000000
 export PEERS ?= $(CURDIR)/build/peers
 
-.PHONY: serve test fuzz lint fix openapi example-bundle bench bench-quick bench-peers bench-bundle bench-digits gpu-wheel-check image image-check clean
+.PHONY: serve test fuzz lint fix openapi example-bundle bench bench-quick reliability bench-peers bench-bundle bench-digits gpu-wheel-check image image-check clean
 
 serve: .venv/.serve  ## serve the shipped example, or VAE_BUNDLE, on port 8000, on the CPU, without torch
 	$(BIN)/vae-serve
@@ -46,6 +46,9 @@ bench: .venv/.dev  ## measure the service beside its peers, write benchmarks/REA
 
 bench-quick: .venv/.dev  ## the same as a smoke run of a few minutes, into build/bench-quick
 	$(BIN)/python -m benchmarks.serving --quick $(BENCH)
+
+reliability: .venv/.dev  ## do to the service what must not harm it, write benchmarks/reliability.md; PART=overload: a part
+	$(BIN)/python -m benchmarks.reliability $(PART)
 
 bench-peers: $(patsubst benchmarks/serving/peers/%.txt,$(PEERS)/%/.done,$(wildcard benchmarks/serving/peers/*.txt))  ## the servers that ours is measured beside, each in an environment of its own
 

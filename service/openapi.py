@@ -65,8 +65,8 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
     },
     "ContentEncoding": {
         "name": "Content-Encoding",
-        "description": "How the body is compressed; one gzip member.",
-        "schema": {"type": "string", "enum": ["identity", "gzip", "deflate"]},
+        "description": "How the body is compressed: gzip (one member) or deflate; identity, or nothing: not at all.",
+        "schema": {"type": "string"},
     },
     "AcceptEncoding": {
         "name": "Accept-Encoding",

@@ -13,7 +13,7 @@ import select
 import socket
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,11 +73,17 @@ def request(path: str, body: Body) -> bytes:
     return f"POST {path} HTTP/1.1\r\n{lines}\r\n".encode() + body.content
 
 
-def drive(port: int, requests: Sequence[bytes], due: Seconds, connections: int = CONNECTIONS) -> Outcome:
+Hear = Callable[[int, bytes], None]
+
+
+def drive(
+    port: int, requests: Sequence[bytes], due: Seconds, connections: int = CONNECTIONS, hear: Hear | None = None
+) -> Outcome:
     """
     Send *requests* in turn at the instants *due*, and wait for the replies.
 
-    Raises Refused where one is not 200, or the last takes longer than GRACE_S.
+    *hear*: gets the number of a request and its whole reply, whatever the status. Raises Refused where a reply is not
+    200 and nobody hears it, or the last takes longer than GRACE_S.
     """
     if not len(due):
         raise ValueError("no request is due: the rate is too low for so short a time")
@@ -87,7 +93,7 @@ def drive(port: int, requests: Sequence[bytes], due: Seconds, connections: int =
     gc.disable()  # a collection in here would be counted as the server's
     try:
         sockets += (socket.create_connection(("127.0.0.1", port)) for _ in range(connections))
-        return _Loop(sockets, requests, due).run()
+        return _Loop(sockets, requests, due, hear).run()
     except OSError as error:
         raise Refused(f"a connection failed: {error!r}") from error
     finally:
@@ -98,7 +104,10 @@ def drive(port: int, requests: Sequence[bytes], due: Seconds, connections: int =
 
 
 class _Loop:
-    def __init__(self, sockets: Sequence[socket.socket], requests: Sequence[bytes], due: Seconds) -> None:
+    def __init__(
+        self, sockets: Sequence[socket.socket], requests: Sequence[bytes], due: Seconds, hear: Hear | None
+    ) -> None:
+        self._hear = hear
         self._requests, self._due = requests, due
         self._free = deque(sockets)
         self._by_fd = {one.fileno(): one for one in sockets}
@@ -149,19 +158,21 @@ class _Loop:
             raise Refused("the server closed a connection")
         if fd in self._partial:
             found = self._partial.pop(fd) + found
-        if whole(found):
+        if whole(found, self._hear is not None):
+            if self._hear is not None:
+                self._hear(self._number[fd], found)
             return True
         self._partial[fd] = found
         return False
 
 
-def whole(reply: bytes) -> bool:
-    """Whether *reply* is a whole HTTP reply. Raises Refused where it is not a 200 with a Content-Length."""
+def whole(reply: bytes, any_status: bool = False) -> bool:
+    """Whether *reply* is a whole HTTP reply. Raises Refused where it has no Content-Length, or is not 200."""
     end = reply.find(b"\r\n\r\n")
     if end < 0:
         return False
     head = reply[:end].lower()
-    if not head.startswith(b"http/1.1 200"):
+    if not any_status and not head.startswith(b"http/1.1 200"):
         raise Refused(f"answered {reply[:200].decode(errors='replace')!r}")
     at = head.find(b"\r\ncontent-length:")
     if at < 0:

@@ -73,6 +73,11 @@ class Process:
         """End it."""
         self.stop()
 
+    def process(self) -> psutil.Process:
+        """The process itself; for inside the `with`."""
+        assert self._popen is not None
+        return psutil.Process(self._popen.pid)
+
     def cpu_s(self) -> float:
         """CPU seconds, user and system, of the process and its children so far."""
         total = 0.0

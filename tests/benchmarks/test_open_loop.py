@@ -97,6 +97,16 @@ def test_a_reply_that_is_no_answer_ends_the_load(reply: bytes) -> None:
         drive(port, [REQUEST], np.zeros(2), connections=1)
 
 
+def test_who_hears_the_replies_judges_them() -> None:
+    """Under overload a refusal is an answer, and its latency counts."""
+    refusal = b"HTTP/1.1 429 Too Many Requests\r\ncontent-length: 2\r\n\r\n{}"
+    heard: list[tuple[int, bytes]] = []
+    with responder(refusal) as port:
+        outcome = drive(port, [REQUEST], np.zeros(2), 1, lambda number, reply: heard.append((number, reply)))
+    assert heard == [(0, refusal), (1, refusal)]
+    assert len(outcome.done) == 2
+
+
 def test_a_load_without_requests_is_refused() -> None:
     """There is nothing to take percentiles of."""
     with pytest.raises(ValueError, match="no request is due"):
