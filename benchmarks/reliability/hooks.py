@@ -17,5 +17,15 @@ def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwar
 
 @schemathesis.hook
 def filter_case(context: schemathesis.HookContext, case: schemathesis.Case) -> bool:
-    """Leave out what sends an unknown header to see it refused: HTTP has servers ignore those (RFC 9110, 5.1)."""
-    return not any("unknown-property" in name for name in case.headers or {})
+    """
+    Leave out what is no error: an unknown header, which HTTP has servers ignore (RFC 9110, 5.1), and an empty one.
+
+    The document cannot say that an empty header counts as none.
+    """
+    headers = case.headers or {}
+    return not any("unknown-property" in name or _empty(value) for name, value in headers.items())
+
+
+def _empty(value: object) -> bool:
+    """Whether a header of *value* goes out empty."""
+    return value is None or isinstance(value, bool) or not str(value).strip(" []{}()'\"")
