@@ -9,7 +9,6 @@ it cannot vouch for stays orjson's lists, which decide and explain (lists.py).
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
 from typing import Any
@@ -27,6 +26,8 @@ from service.errors import InvalidInput, MalformedBody, named
 
 _BOM = b"\xef\xbb\xbf"
 _MEMBERS = 32  # simdjson finds a member by looking at all before it
+_SHARED = 2**20  # bytes of a body that the shared parser reads: its buffers stay, 13 bytes for one of the longest
+_shared: list[simdjson.Parser] = []  # none or one; a fresh one would have its pages to fault in
 
 
 class Unread(Exception):
@@ -55,8 +56,10 @@ def read_object(body: bytes, *specs: RowSpec, most: int = sys.maxsize) -> Fields
     if not isinstance(fields, dict):
         raise MalformedBody(f"the body must be a JSON object; it is {kind(fields)}")
     if not names_checked:
-        with contextlib.suppress(RecursionError):  # what is nested so deep is no option, and refused for that
+        try:
             json.loads(body, object_pairs_hook=_distinct, parse_int=float)
+        except RecursionError:  # nothing that a request may hold
+            raise MalformedBody("the body's JSON has lists or objects nested too deep to be read") from None
     return fields
 
 
@@ -82,8 +85,17 @@ def read_flat(body: bytes, specs: dict[str, RowSpec], most: int) -> Fields | Non
     """
     if body.startswith(_BOM):  # JSON has none (RFC 8259, 8.1), but simdjson skips it
         raise Unread
+    if len(body) > _SHARED:
+        return _read_flat(simdjson.Parser(), body, specs, most)
+    parser = _shared.pop() if _shared else simdjson.Parser()
+    fields = _read_flat(parser, body, specs, most)
+    _shared.append(parser)  # not after an error: its traceback holds what was parsed, and with it the buffers
+    return fields
+
+
+def _read_flat(parser: simdjson.Parser, body: bytes, specs: dict[str, RowSpec], most: int) -> Fields | None:
     try:
-        root = simdjson.Parser().parse(body)  # kept, it would keep its buffers too: up to 13 bytes for one of a body
+        root = parser.parse(body)
         if not isinstance(root, simdjson.Object) or len(root) > _MEMBERS:
             raise Unread
         names = list(root)

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from json import loads
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from service import messages
-from service.codec import json
+from service.codec import json, slices
 from service.codec.bound import most_elements
 from service.codec.fields import Fields, read_options, read_rows, read_rows_flagged
 from service.codec.rows import MAX_LATENT, Array, RowSpec
@@ -135,7 +136,8 @@ def make(random: Random) -> Body:
 def check(made: Body) -> str:
     """Read *made* in both ways and compare: "accepted", or the class of the refusal."""
     operation = OPERATIONS[made.operation]
-    outcome, fast = _read(operation, made.body)
+    outcome, fast = _read(operation, made.body, json.read_object)
+    _check_slices(operation, made.body, fast)
     expected = documented(operation, made.body)
     if (fast is None) != (expected is None):
         why = [name for name, differs in DIFFERENCES.items() if differs(operation, made.body)]
@@ -219,14 +221,35 @@ def _encoded(random: Random, text: str) -> bytes:
     return mutate(random, body, WORDS) if chance(random, 0.25) else body
 
 
-def _read(operation: Operation, body: bytes) -> tuple[str, tuple[Array, dict[str, Any]] | None]:
+def _read(
+    operation: Operation, body: bytes, read_object: Callable[..., Fields]
+) -> tuple[str, tuple[Array, dict[str, Any]] | None]:
     """As the routes do."""
     try:
-        fields: Fields = json.read_object(body, *operation.specs, most=MOST)
+        fields = read_object(body, *operation.specs, most=MOST)
         x = read_rows(fields, operation.spec, MOST)
         return "accepted", (x, read_options(operation.options, fields).model_dump())
     except ServiceError as error:
         return check_refusal(error), None
+
+
+def _read_in_slices(body: bytes, *specs: RowSpec, most: int) -> Fields:
+    """What `slices.read` returns, in slices of a few bytes."""
+    reading = slices.read(body, *specs, most=most, step=len(body) % 32)
+    while True:
+        try:
+            next(reading)
+        except StopIteration as done:
+            return cast(Fields, done.value)
+
+
+def _check_slices(operation: Operation, body: bytes, whole: tuple[Array, dict[str, Any]] | None) -> None:
+    """In slices the same is read as at once, or nothing. (Why it is refused may be another of several reasons.)"""
+    _, sliced = _read(operation, body, _read_in_slices)
+    assert (sliced is None) == (whole is None), f"in slices {'refused' if sliced is None else 'accepted'}"
+    if sliced is not None and whole is not None:
+        assert (sliced[0].dtype, sliced[0].shape, sliced[1]) == (whole[0].dtype, whole[0].shape, whole[1])
+        assert sliced[0].tobytes() == whole[0].tobytes()
 
 
 def _check_flagged(operation: Operation, body: bytes) -> None:

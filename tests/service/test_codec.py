@@ -639,6 +639,25 @@ def test_a_member_that_is_given_twice_is_refused_by_name(body: bytes) -> None:
         json.read_object(body, TABLE)
 
 
+def test_what_is_nested_too_deep_to_be_looked_through_hides_no_member_given_twice() -> None:
+    """The last of the two would be answered, and the first is not looked at by any parser that is left."""
+    beyond_simdjson = b"18446744073709551616"
+    body = b'{"inputs": ' + b"[" * 1000 + beyond_simdjson + b"]" * 1000 + b', "inputs": [[1, 2, 3]]}'
+    with pytest.raises(MalformedBody, match="nested too deep"):
+        json.read_object(body, TABLE)
+
+
+def test_a_refusal_that_is_kept_changes_nothing_for_the_next_body() -> None:
+    """Its traceback holds what simdjson parsed: a parser that is still held so cannot parse again."""
+    kept = []
+    for body in (b'{"inputs": [[1, 2, 3]], "inputs": 1}', b'{"inputs": [1, 2, 3, 4, 5, 6]}'):
+        with pytest.raises((InvalidInput, TooLarge)) as refused:
+            json.read_object(body, TABLE, most=MOST)
+        kept.append(refused)
+        assert isinstance(json.read_object(b'{"inputs": [[1, 2, 3]]}', TABLE)["inputs"], np.ndarray)
+    assert kept[0].value.__traceback__
+
+
 def test_a_long_body_that_no_request_can_need_is_refused_before_it_is_read() -> None:
     """Simdjson's document of it would take 14 times its size, and the event loop's time."""
     body = b'{"inputs":[' + b"0," * 2_000_000 + b"0]}"
