@@ -8,10 +8,12 @@ each other.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -35,13 +37,26 @@ def measure(setting: Setting) -> Result:
     body = Body(json.dumps({"inputs": x, "samples": 64}).encode(), {"Content-Type": "application/json"})
     requests = [request(SCORE, body)]
     points = []
-    with setting.serve("overload") as server:
+    with _apart(setting) as server:
         capacity = _capacity(server.port, requests, setting)
         for offered in OFFERED:
             seconds = setting.scale * (LAST_S if offered == OFFERED[-1] else POINT_S)
             points.append({"offered": offered, **_point(server, requests, offered * capacity, seconds)})
             setting.say(f"offered {offered:g} times capacity: {points[-1]['goodput_per_s']:.0f} a second answered")
     return {"capacity_per_s": capacity, "points": points}
+
+
+@contextmanager
+def _apart(setting: Setting) -> Iterator[Process]:
+    """The service on a CPU of its own, generator and prober on the others: what they take is not the service's."""
+    cpus = sorted(os.sched_getaffinity(0))
+    try:
+        os.sched_setaffinity(0, cpus[:1])  # its threads are started with the affinity that it has then
+        with setting.serve("overload") as server:
+            os.sched_setaffinity(0, cpus[1:] or cpus)
+            yield server
+    finally:
+        os.sched_setaffinity(0, cpus)
 
 
 def render(result: Mapping[str, Any]) -> str:
