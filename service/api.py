@@ -108,6 +108,10 @@ class V1:
         self._service = service
         self._spoken: _Spoken | None = None
 
+    def check(self) -> None:
+        """Raise NotReady, Unsupported or Overloaded."""
+        serving(self._service, self._task.op)
+
     def admit(self, headers: Headers) -> Handler:
         """Raise NotReady, Unsupported, Overloaded, NotAcceptable or UnsupportedMedia."""
         served = serving(self._service, self._task.op)

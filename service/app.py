@@ -20,7 +20,7 @@ from service.api import ROUTES, V1
 from service.bundle import REPORT
 from service.engine import Engine
 from service.errors import NotReady, ReloadRefused, StartError
-from service.http.exchange import Endpoint, Exchange, Flight
+from service.http.exchange import Endpoint, Exchange, Flight, Refused
 from service.http.headers import Headers, Scope
 from service.http.vigil import Receive, Send
 from service.loader import Loaded, load
@@ -71,9 +71,7 @@ class App:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or live through the lifespan."""
         if scope["type"] == "http":
-            endpoint = None
-            if scope["method"] == "POST":
-                endpoint = self._hot.get(scope["path"]) or self._oip.endpoint(scope["path"])
+            endpoint = self._endpoint(scope)
             if endpoint is not None:
                 await self.exchange.answer(endpoint, scope, receive, send)
             else:
@@ -82,6 +80,17 @@ class App:
             await self._lifespan(receive, send)
         else:
             await self._web(scope, receive, send)
+
+    def turn_away(self, scope: Scope) -> Refused | None:
+        """The reply to a request for which the queue has no room now; None: this is to be called with it."""
+        endpoint = self._endpoint(scope)
+        return None if endpoint is None or self.exchange.draining else self.exchange.turn_away(endpoint, scope)
+
+    def _endpoint(self, scope: Scope) -> Endpoint | None:
+        """What answers a request in front of FastAPI."""
+        if scope["method"] != "POST":
+            return None
+        return self._hot.get(scope["path"]) or self._oip.endpoint(scope["path"])
 
     @property
     def ready(self) -> bool:

@@ -163,26 +163,40 @@ class Batcher(Generic[Key]):
             self._turn = self._loop.call_soon(self._take_turn)
 
     def _take_turn(self) -> None:
-        """Form the next batch, if any, and run it."""
+        """Form the next batch, if any, and run it; and short ones after it, for *max_inline_s* in all."""
         self._turn = None
         self._lingering = False
+        enough = time.monotonic() + self._max_inline_s
         try:
-            if self._linger():
-                return
-            batch = self._batch = self._next_batch()
-            if not batch:
-                self._idle.set()
-                return
-            key = batch[0].call.key
-            rows = sum([stop - start for _, start, stop in batch])
-            work = rows * batch[0].call.weight
-            if self._pace.expected(key, work) > self._max_inline_s:
-                future = self._loop.run_in_executor(self._thread, self._compute, key, batch, rows)
-                future.add_done_callback(functools.partial(self._came_back, key, rows, work))
-            else:
+            while not self._linger():
+                batch = self._batch = self._next_batch()
+                if not batch:
+                    self._idle.set()
+                    return
+                key = batch[0].call.key
+                rows = sum([stop - start for _, start, stop in batch])
+                work = rows * batch[0].call.weight
+                if self._pace.expected(key, work) > self._max_inline_s:
+                    future = self._loop.run_in_executor(self._thread, self._compute, key, batch, rows)
+                    future.add_done_callback(functools.partial(self._came_back, key, rows, work))
+                    return
                 self._settle(key, rows, work, functools.partial(self._compute, key, batch, rows))
+                if not self._waits or time.monotonic() > enough:
+                    self._rest()
+                    return
         except Exception:
             self._went_wrong()
+
+    def _rest(self) -> None:
+        """A batch is done: let others have the loop before the next one."""
+        if self._waits:
+            self._call_turn()
+        else:
+            self._idle.set()
+
+    @property
+    def _waits(self) -> bool:
+        return bool(self._alone or self._queues)
 
     def _next_batch(self) -> list[Chunk[Key]]:
         while self._alone:
@@ -216,13 +230,14 @@ class Batcher(Generic[Key]):
         """The thread is done with the batch."""
         try:
             self._settle(key, rows, work, future.result)
+            self._rest()
         except asyncio.CancelledError:  # shutdown: `close` has told the callers
             self._batch = []
         except Exception:
             self._went_wrong()
 
     def _settle(self, key: Key, rows: int, work: int, result: Callable[[], tuple[Rows, float]]) -> None:
-        """Give the callers of the batch what *result* returns or raises; then it is the next one's turn."""
+        """Give the callers of the batch what *result* returns or raises."""
         batch = self._batch
         try:
             outputs, seconds = result()
@@ -238,10 +253,6 @@ class Batcher(Generic[Key]):
             self._pace.ran(key, work, seconds)
             _scatter(batch, outputs, seconds)
         self._batch = []  # an idle server holds on to nobody's rows
-        if self._queues or self._alone:
-            self._call_turn()
-        else:
-            self._idle.set()
 
     def _set_alarm(self, at: float) -> None:
         if self._alarm is not None:

@@ -32,6 +32,9 @@ HeaderList = list[tuple[bytes, bytes]]
 Reply = tuple[bytes, HeaderList, Spent]
 """A good answer: the body, the headers that say what it is, and what it took."""
 
+Refused = tuple[int, HeaderList, bytes]
+"""The reply to a request that is not answered: status, headers, body."""
+
 Handler = Callable[[bytes, float], Awaitable[Reply]]
 """Answers one admitted request: its body, when it must be answered (the loop's time). Raises ServiceError."""
 
@@ -42,6 +45,9 @@ class Endpoint(Protocol):
     @property
     def route(self) -> str:
         """One of few."""
+
+    def check(self) -> None:
+        """Raise the ServiceError that every request is refused with now; nothing where there is none."""
 
     def admit(self, headers: Headers) -> Handler:
         """What answers a request with these headers. Raises ServiceError where none does, whatever the body holds."""
@@ -139,6 +145,28 @@ class Exchange:
             self._metrics.ended(route, "POST", status, seconds, spent)
             endpoint.answered(seconds, spent)
 
+    def turn_away(self, endpoint: Endpoint, scope: Scope) -> Refused | None:
+        """
+        Status, headers and body of the reply to a POST while the queue is full; None: it is to be answered.
+
+        As `answer` would refuse it, without the task that would take: under overload this is what most requests cost.
+        """
+        start = time.perf_counter()
+        try:
+            endpoint.check()
+        except Overloaded as error:
+            request_id = Headers(scope).request_id or self.new_id()
+            status, headers, body = self._refusal(scope["path"], error, request_id)
+            headers += [(b"content-length", b"%d" % len(body)), (b"x-request-id", request_id)]
+            seconds = time.perf_counter() - start
+            self._metrics.began(endpoint.route)
+            self._metrics.ended(endpoint.route, "POST", status, seconds)
+            endpoint.answered(seconds, None)
+            return status, headers, body
+        except ServiceError:
+            pass
+        return None
+
     def turn(self) -> Flight:
         """Begin a new flight: the one before, whose requests may hold on to what was served in its time."""
         before, self._flight = self._flight, Flight()
@@ -149,7 +177,7 @@ class Exchange:
         """A request id: unique to this process and this request."""
         return b"%s-%x" % (self._prefix, next(self._count))
 
-    def _refusal(self, path: str, error: ServiceError, request_id: bytes) -> tuple[int, HeaderList, bytes]:
+    def _refusal(self, path: str, error: ServiceError, request_id: bytes) -> Refused:
         self._metrics.rejected.labels(error.type).inc()
         if isinstance(error, NonFinite):
             self._metrics.nonfinite.inc()

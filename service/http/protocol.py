@@ -11,13 +11,14 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+import typing
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from service.http.headers import MAX_HEADER_BYTES
+from service.http.headers import MAX_HEADER_BYTES, Scope
 
 PROBE_S = 0.05
 """Seconds between the signs of life that a client gets which has shut its sending side; doubled each time."""
@@ -29,6 +30,13 @@ _REFUSAL = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain; charset=utf-8\r\n"
     b"content-length: %d\r\nconnection: close\r\n\r\n%s" % (len(_TOO_LARGE), _TOO_LARGE)
 )
+
+
+class Application(typing.Protocol):
+    """What answers requests, by ASGI."""
+
+    def turn_away(self, scope: Scope) -> tuple[int, list[tuple[bytes, bytes]], bytes] | None:
+        """Status, headers and body for a request that is refused whatever it holds; None: call this with it."""
 
 
 class Protocol(HttpToolsProtocol):
@@ -44,6 +52,7 @@ class Protocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._application: Application = self.config.app  # type: ignore[assignment]  # uvicorn knows any callable
         self._since = self.loop.time()  # when it was last seen to get on
         self._seen: object = None  # the request that it had then
         self._unread = 0  # bytes of replies that the client had not taken then
@@ -108,6 +117,20 @@ class Protocol(HttpToolsProtocol):
         else:
             self.transport.close()
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """The next request: turned away here and now, or answered by a task."""
+        plain = cycle.keep_alive and not self.pipeline and not self.flow.write_paused
+        turned_away = self._application.turn_away(cast(Scope, cycle.scope)) if plain else None
+        if turned_away is None:
+            super()._start_asgi_task(cycle, app)
+            return
+        status, headers, body = turned_away
+        lines = [b"%b: %b\r\n" % header for header in (*cycle.default_headers, *headers)]
+        self.transport.write(b"".join((STATUS_LINE[status], *lines, b"\r\n", body)))
+        cycle.response_started = cycle.response_complete = True
+        cycle.on_response = _nothing
+        self.on_response_complete()
+
     @property
     def _answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
@@ -139,6 +162,10 @@ class Protocol(HttpToolsProtocol):
         if not self.cycle.response_started and not self.pipeline:
             self.transport.write(_SIGN_OF_LIFE)
         self.loop.call_later(wait_s, self._probe, min(1.0, 2 * wait_s))
+
+
+def _nothing() -> None:
+    """After a reply."""
 
 
 class Gathered:

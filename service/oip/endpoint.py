@@ -90,9 +90,13 @@ class _Absent:
         self._version = version
         self._oip = oip
 
-    def admit(self, headers: Headers) -> Handler:
+    def check(self) -> None:
         """Raise NotReady or UnknownModel."""
         self._oip.model(self._name, self._version)
+
+    def admit(self, headers: Headers) -> Handler:
+        """Raise NotReady or UnknownModel."""
+        self.check()
         raise AssertionError(f"{self._name} is there. This is a bug.")
 
     def answered(self, seconds: float, spent: Spent | None) -> None:
@@ -107,8 +111,13 @@ class InferEndpoint:
         self._op = op
         self._oip = oip
 
+    def check(self) -> None:
+        """Raise NotReady, UnknownModel, Unsupported or Overloaded."""
+        self._oip.model(self._op)
+        serving(self._oip.service, self._op)
+
     def admit(self, headers: Headers) -> Handler:
-        """Raise NotReady, UnknownModel, Overloaded or UnsupportedMedia."""
+        """Raise NotReady, UnknownModel, Unsupported, Overloaded or UnsupportedMedia."""
         model = self._oip.model(self._op)
         serving(self._oip.service, self._op)
         coding = headers.get(b"content-encoding").decode("latin-1").strip().lower()

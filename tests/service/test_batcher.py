@@ -487,9 +487,11 @@ class Placed(Doubler):
     def __init__(self) -> None:
         super().__init__()
         self.threads: list[int] = []
+        self.seconds = 0.0
 
     def __call__(self, key: str, rows: Rows) -> Rows:
         self.threads.append(threading.get_ident())
+        time.sleep(self.seconds)
         if (rows["x"] >= np.float64(100)).any():
             time.sleep(0.05)
         return super().__call__(key, rows)
@@ -508,6 +510,33 @@ def test_a_batch_that_is_expected_to_be_short_runs_in_the_event_loop_and_no_othe
         for value in (100.0, 101.0, 102.0):
             assert y(await bench.submit(value, key="slow")) == [2 * value]
         assert [thread == here for thread in engine.threads[3:]] == [False, False, False]
+        await bench.batcher.close(1)
+
+    run(test)
+
+
+def test_short_batches_follow_one_another_until_the_loop_is_needed_again() -> None:
+    """A turn of the loop costs what it costs; but whoever else waits for the loop has it after *max_inline_s*."""
+
+    async def test() -> None:
+        engine = Placed()
+        bench = Bench(engine, max_batch_rows=1, max_inline_s=0.02)
+        for value in (1.0, 2.0):
+            await bench.submit(value)
+        calls = [bench.submit(float(value)) for value in range(9)]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert all(call.done() for call in calls)
+        assert [y(await call) for call in calls] == [[2 * value] for value in range(9)]
+        engine.seconds = 0.015
+        calls = [bench.submit(float(value)) for value in range(9)]
+        turns = 0
+        while not all(call.done() for call in calls):
+            before = sum(call.done() for call in calls)
+            await asyncio.sleep(0)
+            assert sum(call.done() for call in calls) - before <= 2
+            turns += 1
+        assert turns >= 4
         await bench.batcher.close(1)
 
     run(test)

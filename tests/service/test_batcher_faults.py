@@ -268,8 +268,8 @@ FAULTS: dict[str, tuple[str, str, str]] = {
     "what waits when a bug strikes is forgotten": (BATCHER, "(*self._queues.clear(), *", "(*[], *"),
     "a call that comes while the engine runs is forgotten": (
         BATCHER,
-        "if self._queues or self._alone:",
-        "if self._alone:",
+        "bool(self._alone or self._queues)",
+        "bool(self._alone)",
     ),
 }
 

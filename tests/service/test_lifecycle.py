@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import http.client
 import json
 import shutil
 import signal
@@ -13,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -207,6 +210,47 @@ def test_a_full_queue_is_429_with_a_time_to_come_back(table_bundle: Path) -> Non
         assert server.metric("vae_queue_oldest_age_seconds", op="encode") > 0
         sender.join(30)
         assert answers == [200]
+
+
+def test_at_the_door_a_request_is_refused_as_it_would_be_inside(table_bundle: Path) -> None:
+    """In the same words and headers, several in one piece too; the connection goes on when there is room again."""
+    body = json.dumps({"inputs": table_rows(4).tolist()}).encode()
+    post = b"POST /v1/encode HTTP/1.1\r\nHost: x\r\nX-Request-Id: me\r\nContent-Length: %d\r\n" % len(body)
+    with (
+        Server(table_bundle, max_queue_rows=4, max_batch_rows=256, max_batch_delay_ms=1000) as server,
+        contextlib.ExitStack() as stack,
+    ):
+        address = server.url.removeprefix("http://")
+        first, kept, closed = (
+            stack.enter_context(contextlib.closing(http.client.HTTPConnection(address))) for _ in range(3)
+        )
+        first.request("POST", "/v1/encode", body)
+        until(lambda: server.metric("vae_queue_rows", op="encode") == 4)
+        kept.connect()
+        kept.sock.sendall((post + b"\r\n" + body) * 3 + post + b"\r\n" + body[:10])
+        inside = post + b"Connection: close\r\n\r\n" + body  # it has to be told that the connection is closed
+        closed.connect()
+        closed.sock.sendall(inside)
+        told = [_reply(kept.sock) for _ in range(4)] + [_reply(closed.sock)]
+        for status, headers, problem in told:
+            assert (status, headers["x-request-id"], problem["limit"]) == (429, "me", 4)
+            assert int(headers["retry-after"]) >= 1
+            assert headers.keys() - {"connection"} == told[-1][1].keys() - {"connection"}
+        assert [headers.get("connection") for _, headers, _ in told] == [None] * 4 + ["close"]
+        assert server.metric("vae_rejected_total", reason="overloaded") == 5
+        assert server.metric("vae_http_requests_total", route="/v1/encode", method="POST", code="429") == 5
+        assert first.getresponse().status == 200
+        kept.sock.sendall(body[10:] + post + b"\r\n" + body)
+        assert _reply(kept.sock)[0] == 200
+        assert server.metric("vae_http_requests_in_progress", route="/v1/encode") == 0
+
+
+def _reply(sock: socket.socket) -> tuple[int, dict[str, str], Any]:
+    """The next one on *sock*: status, headers, what its JSON holds."""
+    with sock.makefile("rb", buffering=0) as file:
+        status = int(file.readline().split()[1])
+        headers = {name.lower(): value for name, value in http.client.parse_headers(file).items()}
+        return status, headers, json.loads(file.read(int(headers["content-length"])))
 
 
 def test_answers_are_the_same_after_a_restart(table_bundle: Path) -> None:
