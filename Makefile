@@ -55,6 +55,7 @@ bench-peers: $(patsubst benchmarks/serving/peers/%.txt,$(PEERS)/%/.done,$(wildca
 $(PEERS)/%/.done: benchmarks/serving/peers/%.txt
 	$(PYTHON) -m venv $(PEERS)/$*
 	$(PEERS)/$*/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	if [ -f $(<:.txt=.py) ]; then cp $(<:.txt=.py) $$($(PEERS)/$*/bin/python -c 'import site; print(site.getsitepackages()[0])')/sitecustomize.py; fi
 	touch $@
 
 bench-bundle: .venv/.dev  ## the bundle of the server benchmarks: MLP 784-400-400-32, untrained

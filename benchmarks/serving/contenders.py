@@ -21,7 +21,7 @@ from benchmarks.serving.wire import Wire, plain_json, raw, tensor_binary, tensor
 
 SERVERS = Path(__file__).resolve().parent / "servers"
 PINNED = Path(__file__).resolve().parent / "peers"
-"""One requirements file for each peer."""
+"""For each peer a file of requirements, and for some a sitecustomize that lets them start here."""
 
 OURS = "vae-serve"
 
@@ -122,7 +122,6 @@ CONTENDERS: tuple[Contender, ...] = (
         tensor_binary("/v2/models/encode/infer"),
         peer="triton",
         package="nvidia-pytriton",
-        environment=lambda port: {"PYTHONPATH": str(SERVERS / "triton_shim")},
     ),
     Contender(
         "LitServe",

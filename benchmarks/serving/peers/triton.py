@@ -1,5 +1,5 @@
 """
-Lets Triton's Python backend start under newer releases of CPython 3.11. On PYTHONPATH for the Triton server alone.
+Lets Triton's Python backend start under newer releases of CPython 3.11: the sitecustomize of its environment.
 
 The backend embeds an older 3.11 and takes the standard library of the machine. Since 3.11.7 its
 `multiprocessing.resource_tracker` asks its lock for `_recursion_count`, which the older interpreter's C lock does not
