@@ -51,16 +51,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     setting = Setting(options.port, folder, scale, round(scale * options.requests), _say)
     (folder / "logs").mkdir(parents=True, exist_ok=True)
     chosen = [part for part in PARTS if part.name in options.parts or not options.parts]
-    failed = [part.name for part in chosen if not _measured(part, setting, options.quick)]
+    here = machine.describe()  # once: afterwards the load average is that of the parts before
+    failed = [part.name for part in chosen if not _measured(part, setting, here, options.quick)]
     _render(folder, options.quick)
     if failed:
         _say(f"failed: {', '.join(failed)}")
     return 1 if failed else 0
 
 
-def _measured(part: Part, setting: Setting, quick: bool) -> bool:
+def _measured(part: Part, setting: Setting, here: dict[str, Any], quick: bool) -> bool:
     """Measure one part and keep the result; whether that went well."""
-    here, start = machine.describe(), time.perf_counter()
+    start = time.perf_counter()
     try:
         result = part.measure(setting)
     except Failure as error:
