@@ -20,7 +20,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.reliability.parts import PARTS, Part
+from benchmarks.part import Part
+from benchmarks.reliability.parts import PARTS
 from benchmarks.reliability.setting import Setting
 from benchmarks.serving import machine, page
 from benchmarks.serving.failures import Failure
@@ -59,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if failed else 0
 
 
-def _measured(part: Part, setting: Setting, here: dict[str, Any], quick: bool) -> bool:
+def _measured(part: Part[Setting], setting: Setting, here: dict[str, Any], quick: bool) -> bool:
     """Measure one part and keep the result; whether that went well."""
     start = time.perf_counter()
     try:

@@ -1,30 +1,16 @@
 """
 The parts, in the order in which they run.
 
-A new one is a module with `measure` and `render`, a line here, and a section of the page.
+A new one is a module with `measure` and `render`, a line here, and a section `reliability:<name>` of the page.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
-
+from benchmarks.part import Part
 from benchmarks.reliability import connections, document, million, overload, signals
-from benchmarks.reliability.setting import Result, Setting
+from benchmarks.reliability.setting import Setting
 
-
-@dataclass(frozen=True)
-class Part:
-    """*render* makes the section `reliability:<name>` of the page."""
-
-    name: str
-    about: str
-    measure: Callable[[Setting], Result]
-    render: Callable[[Mapping[str, Any]], str]
-
-
-PARTS = (
+PARTS: tuple[Part[Setting], ...] = (
     Part("document", "the OpenAPI document under schemathesis", document.measure, document.render),
     Part("connections", "hostile connections", connections.measure, connections.render),
     Part("overload", "five times more than there is capacity for", overload.measure, overload.render),

@@ -24,12 +24,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from benchmarks.part import Part
 from benchmarks.serving import machine, page, verdicts, wrk
 from benchmarks.serving.bench import QUICK, Bench, Effort
 from benchmarks.serving.bundles import Bundles
 from benchmarks.serving.failures import Failure, WrongAnswer
 from benchmarks.serving.machine import ROOT
-from benchmarks.serving.parts import PARTS, Part
+from benchmarks.serving.parts import PARTS
 
 PAGE = ROOT / "benchmarks/README.md"
 RENDER = "render"
@@ -74,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if failed else status
 
 
-def _measure(chosen: Sequence[Part], bench: Bench, resume: bool) -> list[str]:
+def _measure(chosen: Sequence[Part[Bench]], bench: Bench, resume: bool) -> list[str]:
     """Measure the parts in turn; the names of those that failed."""
     here = machine.describe()
     if here["load"] > machine.QUIET:
@@ -82,7 +83,7 @@ def _measure(chosen: Sequence[Part], bench: Bench, resume: bool) -> list[str]:
     return [part.name for part in chosen if not _measured(part, bench, here, resume)]
 
 
-def _measured(part: Part, bench: Bench, here: dict[str, Any], resume: bool) -> bool:
+def _measured(part: Part[Bench], bench: Bench, here: dict[str, Any], resume: bool) -> bool:
     """Measure one part and keep the result; whether that went well."""
     file = bench.folder / f"{part.name}.json"
     if resume and file.exists() and json.loads(file.read_text())["machine"]["commit"] == here["commit"]:

@@ -18,25 +18,7 @@ from service.batcher import Batcher
 from service.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded
 from service.queues import Rows
 from service.spent import SPENT, Spent
-
-
-class Doubler:
-    """An engine that doubles rows, remembers its batches, can be held shut, and fails on negative numbers."""
-
-    def __init__(self) -> None:
-        self.batches: list[tuple[str, list[float]]] = []
-        self.gate = threading.Event()
-        self.gate.set()
-        self.entered = threading.Event()
-
-    def __call__(self, key: str, rows: Rows) -> Rows:
-        self.entered.set()
-        self.gate.wait(10)
-        x = np.asarray(rows["x"], np.float64)
-        self.batches.append((key, x.tolist()))
-        if (x < 0).any():
-            raise ValueError("negative")
-        return {"y": 2 * x}
+from tests.doubler import Doubler
 
 
 class Silent:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import random
 import sys
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from hypothesis import strategies as st
 from service import batcher, queues
 from service.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded
 from service.queues import Rows
+from tests.doubler import Doubler
 
 Fate = Literal["stay", "leave at once", "leave", "come too late", "run out of time", "fail"]
 PATIENCE_S = 0.5  # what is not settled by then never is
@@ -52,24 +52,6 @@ class Trial:
     held: bool
 
 
-class Engine:
-    """Doubles rows, fails on negative ones, remembers the batches that it ran, and can be held shut."""
-
-    def __init__(self) -> None:
-        self.batches: list[tuple[str, list[float]]] = []
-        self.gate = threading.Event()
-        self.gate.set()
-
-    def __call__(self, key: str, rows: Rows) -> Rows:
-        """One batch."""
-        self.gate.wait(10)
-        x = np.asarray(rows["x"], np.float64)
-        self.batches.append((key, x.tolist()))
-        if (x < 0).any():
-            raise ValueError("negative")
-        return {"y": 2 * x}
-
-
 class Observer:
     """Hears of batches; *bug*: fails at the next."""
 
@@ -92,7 +74,7 @@ def verdict(make: Make, trial: Trial) -> str | None:
 
 async def _verdict(make: Make, trial: Trial) -> str | None:
     limits = 0.0, trial.max_inline_s
-    engine, idle = Engine(), Engine()
+    engine, idle = Doubler(), Doubler()
     observer = Observer()
     busy = make(engine, Observer(), trial.max_batch_rows, trial.max_queue_rows, *limits)
     after = make(idle, observer, trial.max_batch_rows, 1000, *limits)
@@ -104,7 +86,7 @@ async def _verdict(make: Make, trial: Trial) -> str | None:
         await after.close(0)
 
 
-async def _calls(served: batcher.Batcher[str], engine: Engine, trial: Trial) -> str | None:
+async def _calls(served: batcher.Batcher[str], engine: Doubler, trial: Trial) -> str | None:
     """Everybody gets the own rows or the error that the own fate is, soon; no limit is passed, no work wasted."""
     loop = asyncio.get_running_loop()
     if trial.held:
@@ -160,7 +142,7 @@ def _wrong(values: list[float], caller: Caller, answer: asyncio.Future[Rows], he
 
 
 def _waste(
-    engine: Engine, here: list[tuple[list[float], Caller, asyncio.Future[Rows]]], max_batch_rows: int
+    engine: Doubler, here: list[tuple[list[float], Caller, asyncio.Future[Rows]]], max_batch_rows: int
 ) -> str | None:
     """What was run that should not have been."""
     ran = {value for _, rows in engine.batches for value in rows}
@@ -173,7 +155,7 @@ def _waste(
     return None
 
 
-async def _aftermath(served: batcher.Batcher[str], engine: Engine, observer: Observer) -> str | None:
+async def _aftermath(served: batcher.Batcher[str], engine: Doubler, observer: Observer) -> str | None:
     """A bug hits those who wait and nobody after them; deadlines are kept, and shutdown is told, by a busy engine."""
     loop = asyncio.get_running_loop()
 

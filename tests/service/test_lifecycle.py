@@ -93,7 +93,7 @@ def test_a_flag_wins_over_the_environment_and_both_over_the_default(monkeypatch:
     settings = read_settings(["--port", "9002"])
     assert (settings.port, settings.threads, settings.host, settings.log_level) == (9002, 3, "127.0.0.1", "warning")
     with pytest.raises(ValueError, match="frozen"):
-        settings.port = 1  # type: ignore[misc]
+        settings.port = 1  # type: ignore[misc]  # which is what is tested
 
 
 def test_nothing_is_answered_before_the_model_is_ready() -> None:

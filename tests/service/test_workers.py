@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import os
 import re
 import signal
@@ -85,6 +87,16 @@ def counted(server: Server) -> float:
 class Two(Server):
     """The service with two workers, both ready."""
 
+def tells(server: Server, sent: int) -> bool:
+    """Whether so many good encode requests are counted."""
+    return counted(server) == sent
+
+
+def replaced(server: Server, number: int, old: int) -> bool:
+    """Whether the process *old* is no longer the worker *number*."""
+    return pids(server)[number] != old
+
+
     def __init__(self, bundle: Path, **settings: Any) -> None:
         super().__init__(bundle, workers=2, **settings)
         try:
@@ -142,7 +154,7 @@ def test_every_worker_tells_the_sum(own: Server) -> None:
         while len(who) < 2:
             who.add(ask(own)[0])
             sent += 1
-            until(lambda sent=sent: counted(own) == sent)  # type: ignore[misc]
+            until(functools.partial(tells, own, sent))
         assert [counted(own) for _ in range(6)] == [sent] * 6
         files = files or {file.name for file in counts(own).iterdir()}
         assert own.metric("vae_rows_total", op="encode") == 3 * sent
@@ -239,7 +251,7 @@ def test_a_worker_that_ends_again_and_again_is_replaced_later_and_later(own: Ser
         assert ask(own)[1].status_code == 200
         if wait > 1:
             until(lambda: own.metric("vae_workers_ready") == 1)
-        until(lambda old=old: pids(own)[1] != old)  # type: ignore[misc]
+        until(functools.partial(replaced, own, 1, old))
 
 
 @pytest.mark.parametrize("group", [False, True])

@@ -40,11 +40,11 @@ def test_fast_matrix_products_are_as_exact_as_float32() -> None:
     """Whatever the switch permits, this machine does not compute in bfloat16; and it is off again afterwards."""
     a, b = torch.randn(512, 784), torch.randn(784, 512)
     exact = a.double() @ b.double()
-    before = torch.backends.mkldnn.matmul.fp32_precision  # type: ignore[attr-defined]
+    before = torch.backends.mkldnn.matmul.fp32_precision  # type: ignore[attr-defined]  # torch's stubs lack it
     with fast_matmul(launch(), 512, 784 * 512):
         error = ((a @ b).double() - exact).abs().max() / exact.abs().max()
     assert float(error) < 1e-5
-    assert torch.backends.mkldnn.matmul.fp32_precision == before  # type: ignore[attr-defined]
+    assert torch.backends.mkldnn.matmul.fp32_precision == before  # type: ignore[attr-defined]  # torch's stubs lack it
 
 
 def test_two_processes_fit_what_one_does(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
