@@ -20,6 +20,7 @@ from service.api import ROUTES, V1
 from service.bundle import REPORT
 from service.engine import Engine
 from service.errors import NotReady, ReloadRefused, StartError
+from service.http.crowd import Crowd
 from service.http.exchange import Endpoint, Exchange, Flight, Refused
 from service.http.headers import Headers, Scope
 from service.http.vigil import Receive, Send
@@ -54,6 +55,8 @@ class App:
         self.ask_all: Ask | None = None
         self._first = bundle or settings.bundle
         self.metrics = Metrics(counts)
+        self.crowd = Crowd(settings.max_connections, settings.max_unread_bytes, self.metrics.connection_ended)
+        self.metrics.watch_connections(lambda: len(self.crowd))
         self.exchange = Exchange(settings, self.metrics)
         self.served: Served | None = None
         self._reloader: Reloader | None = None

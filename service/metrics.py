@@ -30,6 +30,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from service.errors import ServiceError
+from service.http.crowd import Why
 from service.manifest import Operation
 from service.queues import Waiting
 from service.spent import Spent
@@ -66,6 +67,13 @@ class Metrics:
             r, "vae_http_request_duration_seconds", "From the request's headers to its reply.", SECONDS, "route"
         )
         self._in_progress = _gauge(r, "vae_http_requests_in_progress", "Requests being answered.", "livesum", "route")
+        self._connections = _gauge(r, "vae_connections", "Connections.", "livesum")
+        self._connections_ended = Counter(
+            "vae_connections_ended",
+            "Connections that were ended for others, by why: idle, unread, or refused at once.",
+            ("reason",),
+            registry=r,
+        )
         self._stage_seconds = _histogram(
             r, "vae_stage_duration_seconds", "Of parse, queue, compute (a batch), serialize.", SECONDS, "stage", "op"
         )
@@ -103,6 +111,9 @@ class Metrics:
             self.rejected.labels(error.type)  # from the start, at 0: rate() misses the first event of a new series
         for result in ("swapped", "refused"):
             self._reloads.labels(result)
+        for why in get_args(Why):
+            self._connections_ended.labels(why)
+        self._count_connections: Callable[[], int] = int
         self._serving: Gauge | None = None
         self._running: defaultdict[str, int] = defaultdict(int)
         self._ended: list[tuple[str, str, int, float, Spent | None]] = []
@@ -155,6 +166,7 @@ class Metrics:
             _observe(self._batch_rows.labels(op), values)
         for route, count in self._running.items():
             self._in_progress.labels(route).set(count)
+        self._connections.set(self._count_connections())
 
     def scored(self, version: int, p_values: NDArray[np.float64], is_anomaly: NDArray[np.bool_] | None) -> None:
         """Rows were scored by the bundle's *version*."""
@@ -181,6 +193,14 @@ class Metrics:
     def reloaded(self, result: str) -> None:
         """A newer version was swapped in, or refused."""
         self._reloads.labels(result).inc()
+
+    def connection_ended(self, why: Why) -> None:
+        """A connection was ended for others."""
+        self._connections_ended.labels(why).inc()
+
+    def watch_connections(self, count: Callable[[], int]) -> None:
+        """Ask *count* how many connections there are, whenever that is told."""
+        self._count_connections = count
 
     def watch_queue(self, waiting: Callable[[], Mapping[str, Waiting]]) -> None:
         """Read vae_queue_rows and vae_queue_oldest_age_seconds from *waiting*, by operation, at each scrape."""

@@ -55,6 +55,16 @@ class Settings(BaseSettings):
     max_bodies_bytes: int = Field(
         256 * 2**20, ge=1024, description="bytes in all the longer request bodies held at once; more is answered 429"
     )
+    max_connections: int = Field(
+        4096,
+        ge=1,
+        description="connections of one process; a newer one ends the one that has asked for nothing longest",
+    )
+    max_unread_bytes: int = Field(
+        256 * 2**20,
+        ge=2**20,
+        description="bytes of replies that clients have not taken; beyond it, who has taken none for longest is reset",
+    )
     request_timeout_s: float = Field(
         30.0, gt=0, le=86400, description="seconds from the request's headers to its answer, else 408 or 504"
     )

@@ -43,6 +43,7 @@ LAYERS = (
         "codec.pillow",
         "codec.rows",
         "http.bodies",
+        "http.crowd",
         "http.headers",
         "http.vigil",
         "messages",

@@ -37,7 +37,7 @@ def measure(setting: Setting) -> Result:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     scenes: tuple[tuple[str, int, Harm, dict[str, object]], ...] = (
-        ("idle", setting.some(IDLE), _idle, {}),
+        ("idle", setting.some(IDLE), _idle, {"max_connections": 2 * IDLE}),
         ("slow headers", setting.some(SLOW), _slow_headers, {"keep_alive_s": PATIENCE_S}),
         ("slow uploads", setting.some(UPLOADS, 20), _slow_uploads, {}),
         ("invalid in the last byte", setting.some(INVALID, 4), _invalid, {}),

@@ -15,6 +15,7 @@ from service.errors import HeadersTooLarge, InvalidInput, LengthRequired, TooLar
 Scope = MutableMapping[str, Any]
 
 MAX_HEADER_BYTES = 65536
+MAX_HEADERS = 256  # lines: a hundred bytes are kept for each, however short it is
 _DIGITS = 18  # of a length: beyond them it is as good as infinite, and Python refuses to read 4,300
 _MILLISECONDS = re.compile(rb"[1-9][0-9]{0,8}")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
@@ -27,7 +28,7 @@ class Headers:
     *query*: the query string, still encoded. *request_id*: the client's, where it is harmless, else empty.
     """
 
-    __slots__ = ("_found", "_size", "query", "request_id")
+    __slots__ = ("_found", "_lines", "_size", "query", "request_id")
 
     def __init__(self, scope: Scope) -> None:
         raw = scope["headers"]
@@ -38,6 +39,7 @@ class Headers:
                 lists.setdefault(name, []).append(value)
             found = {name: b",".join(values) for name, values in lists.items()}
         self._found = found
+        self._lines = len(raw)
         self._size = sum(map(len, found)) + sum(map(len, found.values()))
         self.query: bytes = scope["query_string"]
         given = found.get(b"x-request-id", b"")
@@ -70,6 +72,10 @@ class Headers:
                 f"the headers have {self._size} bytes; the limit is {MAX_HEADER_BYTES}",
                 limit=MAX_HEADER_BYTES,
                 value=self._size,
+            )
+        if self._lines > MAX_HEADERS:
+            raise HeadersTooLarge(
+                f"there are {self._lines} headers; the limit is {MAX_HEADERS}", limit=MAX_HEADERS, value=self._lines
             )
         length = self.get(b"content-length")
         if length.isdigit():

@@ -9,8 +9,13 @@ that has gone. Knows bytes and times; nothing of what a request asks for. The nu
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
+import logging
 import socket
 import struct
+import sys
+import termios
 import typing
 from collections.abc import Iterable
 from typing import Any, cast
@@ -18,22 +23,37 @@ from typing import Any, cast
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from service.http.headers import MAX_HEADER_BYTES, Scope
+from service.http.crowd import Crowd
+from service.http.headers import MAX_HEADER_BYTES, MAX_HEADERS, Scope
+
+log = logging.getLogger("service.http.protocol")
 
 PROBE_S = 0.05
 """Seconds between the signs of life that a client gets which has shut its sending side; doubled each time."""
 
+MAX_PIPELINED = 64
+"""Requests of one connection that wait for the one before; those beyond it are dropped, and the connection closed."""
+
 _NO_LINGER = struct.pack("ii", 1, 0)
 _SIGN_OF_LIFE = b"HTTP/1.1 102 Processing\r\n\r\n"
-_TOO_LARGE = b"the headers have more than %d bytes" % MAX_HEADER_BYTES
+_TOO_LARGE = b"the headers have more than %d bytes, or more than %d lines" % (MAX_HEADER_BYTES, MAX_HEADERS)
 _REFUSAL = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain; charset=utf-8\r\n"
     b"content-length: %d\r\nconnection: close\r\n\r\n%s" % (len(_TOO_LARGE), _TOO_LARGE)
 )
 
+_NO_ROOM = (
+    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: 31\r\n"
+    b"retry-after: 1\r\nconnection: close\r\n\r\nthere are too many connections\n"
+)
+
 
 class Application(typing.Protocol):
     """What answers requests, by ASGI."""
+
+    @property
+    def crowd(self) -> Crowd:
+        """All connections."""
 
     def turn_away(self, scope: Scope) -> tuple[int, list[tuple[bytes, bytes]], bytes] | None:
         """Status, headers and body for a request that is refused whatever it holds; None: call this with it."""
@@ -53,16 +73,41 @@ class Protocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._application: Application = self.config.app  # type: ignore[assignment]  # uvicorn knows any callable
+        self._crowd = self._application.crowd
+        self._postponed: tuple[RequestResponseCycle, Any] | None = None  # until the client reads
         self._since = self.loop.time()  # when it was last seen to get on
         self._seen: object = None  # the request that it had then
-        self._unread = 0  # bytes of replies that the client had not taken then
+        self._untaken = 0  # bytes of replies that the client had not taken then
         self._counted: object = None  # the head that *silent* belongs to
         self._silent = 0  # bytes since the last piece of a body, or since the head began
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         """The connection is there."""
         super().connection_made(transport)
-        self.transport = Gathered(transport, self.loop)  # type: ignore[assignment]  # has what is used of one
+        self._gathered = Gathered(transport, self.loop)
+        self.transport = self._gathered  # type: ignore[assignment]  # has what is used of one
+        if not self._crowd.enter(self):
+            transport.write(_NO_ROOM)
+            transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        self._crowd.leave(self)
+        self._postponed = None
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The client does not read as fast as it is written to."""
+        super().pause_writing()
+        self._crowd.stuck(self, self.loop.time())
+
+    def resume_writing(self) -> None:
+        """It has read nearly all."""
+        super().resume_writing()
+        self._crowd.flowing(self)
+        if self._postponed is not None:
+            (cycle, app), self._postponed = self._postponed, None
+            self._start_asgi_task(cycle, app)
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the client."""
@@ -72,9 +117,12 @@ class Protocol(HttpToolsProtocol):
         except httptools.HttpParserUpgrade as upgrade:
             self.data_received(self._without_upgrade() + data[upgrade.args[0] :])
             return
-        except httptools.HttpParserError:
+        except httptools.HttpParserError as error:
+            log.info("what %s sent is not HTTP: %s", self._client, error)
             self.send_400_response("Invalid HTTP request received.")
             return
+        if len(self.pipeline) > MAX_PIPELINED:
+            self._cut_pipeline()
         cycle = self.cycle
         if cycle is None or cycle.more_body or cycle.scope is not self.scope:
             self._count(len(data))
@@ -92,7 +140,7 @@ class Protocol(HttpToolsProtocol):
         system refuses the next one, and the request ends as with any client that hangs up. HTTP/1.0 knows no such
         sign, so that the answer is made in any case.
         """
-        if not self._answering or self.cycle.more_body or self.cycle.scope is not self.scope:
+        if not self.answering or self.cycle.more_body or self.cycle.scope is not self.scope:
             return False
         self.cycle.keep_alive = False
         self.loop.call_later(PROBE_S, self._probe, 2 * PROBE_S)
@@ -104,22 +152,47 @@ class Protocol(HttpToolsProtocol):
 
         *now*: the loop's time. A client that takes something of its reply between two looks is waited for.
         """
-        unread, before = self.transport.get_write_buffer_size(), self._unread
-        self._unread = unread
-        if unread < before or self.cycle is not self._seen or (self._answering and not unread):
+        untaken = self.untaken if self.unread else 0
+        unread, before, self._untaken = self.unread, self._untaken, untaken
+        if untaken < before or self.cycle is not self._seen or (self.answering and not unread):
             self._seen, self._since = self.cycle, now
         if now - self._since <= patience_s:
             return
-        if unread:
-            # by a reset: else the system would go on keeping its part of the reply
-            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
-            self.transport.abort()
+        self.end()
+
+    @property
+    def answering(self) -> bool:
+        """Whether a request is here that is not answered yet."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    @property
+    def unread(self) -> int:
+        """Bytes of replies that neither the client nor the system has taken."""
+        return self.transport.get_write_buffer_size()
+
+    @property
+    def untaken(self) -> int:
+        """Bytes of replies that the client has not taken; where the system does not tell of its own, without those."""
+        waiting = bytearray(4)
+        with contextlib.suppress(OSError, AttributeError):
+            fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, waiting)
+        return self.unread + int.from_bytes(waiting, sys.byteorder)
+
+    def end(self) -> None:
+        """Close it: what is unread is dropped by a reset, else the system would go on keeping its part of it."""
+        if self.unread:
+            self.loop.call_soon(self._reset)  # not at once: it may be writing at this moment
         else:
             self.transport.close()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        """The next request: turned away here and now, or answered by a task."""
-        plain = cycle.keep_alive and not self.pipeline and not self.flow.write_paused
+        """The next request: turned away here and now, or answered by a task, when the client has read what it has."""
+        self._gathered.flush()  # the reply before, of which it is to be seen whether the client reads it
+        if self.flow.write_paused:
+            self._postponed = cycle, app
+            return
+        self._crowd.heard(self)
+        plain = cycle.keep_alive and not self.pipeline
         turned_away = self._application.turn_away(cast(Scope, cycle.scope)) if plain else None
         if turned_away is None:
             super()._start_asgi_task(cycle, app)
@@ -131,19 +204,32 @@ class Protocol(HttpToolsProtocol):
         cycle.on_response = _nothing
         self.on_response_complete()
 
-    @property
-    def _answering(self) -> bool:
-        return self.cycle is not None and not self.cycle.response_complete
+    def _reset(self) -> None:
+        if not self.transport.is_closing() or self.unread:
+            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+            self.transport.abort()
 
     def _count(self, size: int) -> None:
         """*size* bytes came, and a request is not whole yet."""
         if self._counted is not self.scope:
             self._counted, self._silent = self.scope, 0
-        if self._silent > MAX_HEADER_BYTES and not self.transport.is_closing():
-            if not self._answering:
+        too_large = self._silent > MAX_HEADER_BYTES or len(self.headers or ()) > MAX_HEADERS
+        if too_large and not self.transport.is_closing():
+            if not self.answering:
                 self.transport.write(_REFUSAL)
             self.transport.close()
         self._silent += size
+
+    def _cut_pipeline(self) -> None:
+        """Answer as many requests as may wait, close the connection behind the last of them, and forget the rest."""
+        while len(self.pipeline) > MAX_PIPELINED:
+            self.pipeline.popleft()
+        last, _ = self.pipeline[0]
+        last.keep_alive = False
+
+    @property
+    def _client(self) -> str:
+        return "a client" if self.client is None else f"{self.client[0]}:{self.client[1]}"
 
     def _should_upgrade(self) -> bool:
         """Whether uvicorn should leave this request alone: it comes again without its wish. A CONNECT is refused."""
@@ -157,7 +243,7 @@ class Protocol(HttpToolsProtocol):
         return b"\r\n".join(lines) + b"\r\n\r\n"
 
     def _probe(self, wait_s: float) -> None:
-        if self.transport.is_closing() or not self._answering or self.cycle.scope["http_version"] == "1.0":
+        if self.transport.is_closing() or not self.answering or self.cycle.scope["http_version"] == "1.0":
             return
         if not self.cycle.response_started and not self.pipeline:
             self.transport.write(_SIGN_OF_LIFE)
