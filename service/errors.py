@@ -3,6 +3,8 @@ What can go wrong, and what the client is told.
 
 ServiceError                  a request that cannot be answered; each class owns its HTTP status
 ├── MalformedBody      400    the body is not what its Content-Type says (not JSON, not an object)
+├── Unauthorized       401    no API key, or one that is not known
+├── Forbidden          403    an API key of a role that may not do this
 ├── UnknownModel       404    under /v2: no model, or no version, of that name
 ├── NoReport           404    the bundle has no report page
 ├── ReloadRefused      409    the newest version is not fit to be served; the old one stays
@@ -74,6 +76,38 @@ class MalformedBody(ServiceError):
     status = 400
     type = "malformed-body"
     title = "The body cannot be read"
+
+
+class Unauthorized(ServiceError):
+    """
+    No API key came, or none that is known.
+
+    *challenge*: what WWW-Authenticate says of it (RFC 6750, 3).
+    """
+
+    status = 401
+    type = "unauthorized"
+    title = "No valid API key"
+
+    def __init__(self, detail: str, challenge: str) -> None:
+        super().__init__(detail)
+        self.challenge = challenge
+
+
+class Forbidden(ServiceError):
+    """
+    The API key has a role that may not do this.
+
+    *challenge*: what WWW-Authenticate says of it (RFC 6750, 3).
+    """
+
+    status = 403
+    type = "forbidden"
+    title = "Not allowed with this API key"
+
+    def __init__(self, detail: str, challenge: str) -> None:
+        super().__init__(detail)
+        self.challenge = challenge
 
 
 class UnknownModel(ServiceError):

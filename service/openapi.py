@@ -14,7 +14,10 @@ import orjson
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from service.errors import Forbidden, Unauthorized
 from service.hot_routes import hot_routes
+from service.http.keys import is_open
+from service.http.refusals import documented
 from service.oip.messages import OIPError
 from service.oip.routes import TAG
 from service.replies import Problem
@@ -24,7 +27,8 @@ Serves one variational autoencoder: encode, decode, sample, interpolate, reconst
 
 Letters of shapes: n rows, L latents, C features (columns or pixels), K latent draws of a score, E features explained, \
 p points of a path; *row is the shape of one row, which `GET /v1/model` tells with everything else about the model. \
-Rows are in original units, scores and likelihoods in nats. What is said of VAE_ settings is the operator's choice.
+Rows are in original units, scores and likelihoods in nats. What is said of VAE_ settings is the operator's choice, \
+and so is whether requests need an API key.
 
 Errors are problem documents (RFC 9457) under `/v1`, and `{"error": ...}` under `/v2`. Besides the statuses named at \
 each operation, a path that does not exist is 404 and a wrong method 405, in the same form; what is not HTTP is \
@@ -66,7 +70,7 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
     "ContentEncoding": {
         "name": "Content-Encoding",
         "description": "How the body is compressed: gzip (one member) or deflate; identity, or nothing: not at all.",
-        "schema": {"type": "string"},
+        "schema": {"type": "string", "enum": ["gzip", "deflate", "identity"]},
     },
     "AcceptEncoding": {
         "name": "Accept-Encoding",
@@ -77,12 +81,27 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
 _HEADERS: dict[str, dict[str, Any]] = {
     "RequestId": {
         "description": "The request's id: the caller's, or one that was given.",
-        "schema": {"type": "string"},
+        "schema": {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,128}$"},
     },
+    "Challenge": {"description": "How to say who you are (RFC 6750).", "schema": {"type": "string"}},
     "RetryAfter": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}},
     "InferenceHeaderContentLength": {
         "description": "Bytes of JSON before the raw tensors; there where there are any.",
         "schema": {"type": "integer", "minimum": 1},
+    },
+}
+
+_KEYS: dict[str, dict[str, Any]] = {
+    "ApiKey": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An API key, where the operator has set some: `Authorization: Bearer KEY`.",
+    },
+    "ApiKeyHeader": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-API-Key",
+        "description": "The same, where Authorization is taken; it counts where that holds no bearer token.",
     },
 }
 
@@ -98,19 +117,22 @@ def document(web: FastAPI) -> dict[str, Any]:
         tags=TAGS,
         routes=[*hot_routes().routes, *web.routes],
     )
+    # for the whole document, and with "nothing" as an alternative: most services ask for no key
+    found["security"] = [*({name: []} for name in _KEYS), {}]
     components = found["components"]
     for error in (Problem, OIPError):
         components["schemas"][error.__name__] = error.model_json_schema()
     _strip(found)
     examples = orjson.loads(files("service").joinpath("examples.json").read_bytes())
     components["headers"] = _HEADERS
+    components["securitySchemes"] = _KEYS
     components["parameters"] = {
         name: {"in": "header", **parameter, "example": examples["parameters"][parameter["name"]]}
         for name, parameter in _PARAMETERS.items()
     }
     for path, item in found["paths"].items():
         for operation in item.values():
-            _complete(operation, components["schemas"])
+            _complete(operation, components["schemas"], path)
             _add_examples(operation, examples, path)
     components["schemas"] = {name: components["schemas"][name] for name in sorted(components["schemas"])}
     return found
@@ -149,8 +171,14 @@ def _tidy(part: Any) -> None:
             _tidy(value)
 
 
-def _complete(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
+def _complete(operation: dict[str, Any], schemas: dict[str, Any], path: str) -> None:
     """What every operation has: the headers of its requests and replies, and descriptions that say something."""
+    if is_open(path):
+        operation["security"] = []
+    else:
+        refusals = documented(path, Unauthorized, Forbidden)
+        responses = {**operation["responses"], **{str(status): refusals[status] for status in (401, 403)}}
+        operation["responses"] = dict(sorted(responses.items()))
     parameters = operation.setdefault("parameters", [])
     parameters.append({"$ref": "#/components/parameters/RequestId"})
     for parameter in parameters:
@@ -163,6 +191,8 @@ def _complete(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
         headers["X-Request-Id"] = {"$ref": "#/components/headers/RequestId"}
         if status == "429":
             headers["Retry-After"] = {"$ref": "#/components/headers/RetryAfter"}
+        if status in ("401", "403"):
+            headers["WWW-Authenticate"] = {"$ref": "#/components/headers/Challenge"}
         schema = response.get("content", {}).get("application/json", {}).get("schema", {})
         if response["description"] == "Successful Response" and "$ref" in schema:
             response["description"] = schemas[schema["$ref"].rsplit("/", 1)[1]]["description"]

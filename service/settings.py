@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -73,6 +73,17 @@ class Settings(BaseSettings):
         ge=1,
         description="seconds that a connection is kept on which no whole request comes, or no reply is read; longer "
         "than a proxy's",
+    )
+    api_keys: SecretStr = Field(
+        SecretStr(""),
+        description="API keys, each KEY or ROLE:KEY, ROLE use, metrics or admin, with blanks or commas between; none: "
+        "nobody is asked",
+    )
+    api_keys_file: Annotated[Path | None, BeforeValidator(lambda given: given or None)] = Field(
+        None, description="file of more API keys, with comments behind #; read again when it changes"
+    )
+    metrics_need_key: bool = Field(
+        False, description="whether, where there are API keys, /metrics needs one too, of the role metrics or admin"
     )
     drain_delay_s: float = Field(
         0.5,

@@ -43,6 +43,7 @@ COUNTED = {"deadline-exceeded", "headers-too-large"}
 """Errors that tell of seconds or bytes, which are others each time."""
 
 REQUEST_ID = "order-17"
+WATCHER = "a-key-of-prometheus"
 _STATUS = {error.type: error.status for error in ServiceError.__subclasses__()}
 _ROWS: dict[str, dict[str, Any]] = {
     "/v1": {"inputs": [[[0] * 8] * 8]},
@@ -111,6 +112,8 @@ def _problems() -> Iterator[Answer]:
         for under, path in (("/v1", "/v1/encode"), ("/v2", "/v2/models/encode/infer")):
             yield from _of_a_queue(server, under, path)
     yield from _of_a_process(BUNDLE)
+    with Server(BUNDLE, {"VAE_API_KEYS": f"metrics:{WATCHER}", "VAE_METRICS_NEED_KEY": "true"}, device="cpu") as server:
+        yield from _of_keys(server)
     with tempfile.TemporaryDirectory() as folder:
         bare = Path(shutil.copytree(BUNDLE / "1", Path(folder) / "1"))
         shutil.rmtree(bare / "report")
@@ -125,12 +128,23 @@ def _problems() -> Iterator[Answer]:
             yield _post(server, "/v1/admin/reload", "reload-refused")
 
 
-def _get(server: Server, path: str, kind: str) -> Answer:
-    return answer(server.client.get(path, headers={"X-Request-Id": REQUEST_ID}), kind)
+def _get(server: Server, path: str, kind: str, headers: dict[str, str] | None = None) -> Answer:
+    return answer(server.client.get(path, headers={"X-Request-Id": REQUEST_ID, **(headers or {})}), kind)
 
 
 def _post(server: Server, path: str, kind: str, headers: dict[str, str] | None = None, **body: Any) -> Answer:
     return answer(server.client.post(path, headers={"X-Request-Id": REQUEST_ID, **(headers or {})}, **body), kind)
+
+
+def _of_keys(server: Server) -> Iterator[Answer]:
+    """Without a key, and with one that is for something else; the last path of /v1 and of /v2 has the example."""
+    yield _get(server, "/metrics", "unauthorized")
+    for path in ("/v1/model/report", "/v1/model", "/v2/models/stats", "/v2/models/encode", "/v2"):
+        yield _get(server, path, "unauthorized")
+        yield _get(server, path, "forbidden", {"Authorization": f"Bearer {WATCHER}"})
+    for path in ("/v1/admin/reload", "/v1/anomaly-score", "/v2/repository/index", "/v2/models/encode/infer"):
+        yield _post(server, path, "unauthorized", json={})
+        yield _post(server, path, "forbidden", {"X-API-Key": WATCHER}, json={})
 
 
 def _of_any_body(server: Server, under: str, path: str) -> Iterator[Answer]:

@@ -35,7 +35,16 @@ LAYERS = (
     ("provider", "bundle"),
     ("onnx_file", "oip.messages", "codec.json", "codec.npy", "codec.tensors", "http.media"),
     ("codec.fields", "codec.pictures", "codec.records", "codec.sheets"),
-    ("codec.bound", "codec.datatypes", "codec.jpeg", "codec.lists", "codec.pixels", "codec.png", "replies"),
+    (
+        "codec.bound",
+        "codec.datatypes",
+        "codec.jpeg",
+        "codec.lists",
+        "codec.pixels",
+        "codec.png",
+        "http.keys",
+        "replies",
+    ),
     (
         "codec.compression",
         "codec.exif",

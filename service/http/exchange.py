@@ -15,9 +15,19 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from service.errors import ClientGone, DeadlineExceeded, NonFinite, NotReady, Overloaded, ServiceError
+from service.errors import (
+    ClientGone,
+    DeadlineExceeded,
+    Forbidden,
+    NonFinite,
+    NotReady,
+    Overloaded,
+    ServiceError,
+    Unauthorized,
+)
 from service.http.bodies import Bodies
 from service.http.headers import Headers, Scope, body_too_large
+from service.http.keys import Keys
 from service.http.refusals import internal_error, refuse
 from service.http.vigil import Receive, Send, Vigil
 from service.metrics import Metrics
@@ -87,12 +97,14 @@ class Exchange:
     """
     Carries requests to endpoints and their answers, or errors, back.
 
-    *draining*: set at SIGTERM; replies then close their connections, so that clients go elsewhere.
+    *keys*: who may do what. *draining*: set at SIGTERM; replies then close their connections, so that clients go
+    elsewhere.
     """
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._max_body_bytes = settings.max_body_bytes
         self.bodies = Bodies(settings.max_bodies_bytes)
+        self.keys = Keys(settings.api_keys.get_secret_value(), settings.api_keys_file, settings.metrics_need_key)
         self._request_timeout_s = settings.request_timeout_s
         self._metrics = metrics
         self._prefix, self._count = secrets.token_hex(6).encode(), itertools.count(1)
@@ -114,6 +126,7 @@ class Exchange:
         status, body, held, spent, timeout_s = 500, None, 0, None, self._request_timeout_s
         try:
             try:
+                self.keys.check(headers, scope["path"])
                 timeout_s = headers.timeout_s(self._request_timeout_s)
                 deadline = asyncio.get_running_loop().time() + timeout_s
                 handle = endpoint.admit(headers)
@@ -155,8 +168,10 @@ class Exchange:
         try:
             endpoint.check()
         except Overloaded as error:
-            request_id = Headers(scope).request_id or self.new_id()
-            status, headers, body = self._refusal(scope["path"], error, request_id)
+            asked = Headers(scope)
+            request_id = asked.request_id or self.new_id()
+            refused = self.challenge(scope["path"], asked, request_id)
+            status, headers, body = refused or self._refusal(scope["path"], error, request_id)
             headers += [(b"content-length", b"%d" % len(body)), (b"x-request-id", request_id)]
             seconds = time.perf_counter() - start
             self._metrics.began(endpoint.route)
@@ -165,6 +180,14 @@ class Exchange:
             return status, headers, body
         except ServiceError:
             pass
+        return None
+
+    def challenge(self, path: str, headers: Headers, request_id: bytes) -> Refused | None:
+        """The reply to a request for *path* that has no API key which allows it; None: it has one, or needs none."""
+        try:
+            self.keys.check(headers, path)
+        except ServiceError as error:
+            return self._refusal(path, error, request_id)
         return None
 
     def turn(self) -> Flight:
@@ -187,6 +210,8 @@ class Exchange:
         headers = [(b"content-type", media_type.encode())]
         if isinstance(error, Overloaded):
             headers.append((b"retry-after", b"%d" % error.retry_after_s))
+        elif isinstance(error, Unauthorized | Forbidden):
+            headers.append((b"www-authenticate", error.challenge.encode()))
         return status, headers, body
 
 
