@@ -7,14 +7,21 @@ Knows sockets and signals; nothing of models.
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
+import socket
+import sys
 from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
 
 from service.app import App
+from service.errors import StartError
 from service.http.protocol import Protocol, expire
+from service.sockets import BACKLOG, listen, url
+
+log = logging.getLogger("service.server")
 
 LAST_REQUEST_S = 0.5  # for connections that were accepted before the port was closed to send their request
 
@@ -32,8 +39,6 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                host=settings.host,
-                port=settings.port,
                 http=Protocol,
                 ws="none",
                 lifespan="on",
@@ -43,7 +48,7 @@ class Server(uvicorn.Server):
                 proxy_headers=False,  # nothing here asks for the client's address or scheme
                 timeout_keep_alive=settings.keep_alive_s,
                 timeout_graceful_shutdown=round(settings.drain_timeout_s),
-                backlog=2048,
+                backlog=BACKLOG,
             )
         )
         self._app = app
@@ -56,9 +61,22 @@ class Server(uvicorn.Server):
         if self._signals > 1 and sig in (signal.SIGINT, signal.SIGTERM):
             self.force_exit = True
 
-    async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
-        """Start as uvicorn does."""
-        await super().startup(sockets)  # type: ignore[arg-type]
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start as uvicorn does, on sockets that are bound."""
+        await super().startup([])
+        if self.should_exit:
+            return
+        try:
+            listen(sockets or ())
+        except StartError as error:
+            log.critical("%s", error)
+            await self.lifespan.shutdown()
+            sys.exit(1)
+        for one in sockets or ():
+            opening = asyncio.get_running_loop().create_server(self.protocol, sock=one, backlog=BACKLOG)
+            self.servers.append(await opening)
+        if sockets:
+            log.info("running on %s", url(sockets))
         self.begin()
 
     def begin(self) -> None:
@@ -75,7 +93,7 @@ class Server(uvicorn.Server):
         """What answers one more connection."""
         return Protocol(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
-    async def shutdown(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain, then stop as uvicorn does."""
         if not self._app.exchange.draining:
             self._app.drain()
@@ -88,5 +106,5 @@ class Server(uvicorn.Server):
 
     async def _wait(self, seconds: float, enough: Callable[[], bool]) -> None:
         end = asyncio.get_running_loop().time() + seconds
-        while asyncio.get_running_loop().time() < end and not self.force_exit and not enough():  # noqa: ASYNC110 - uvicorn has no events
+        while asyncio.get_running_loop().time() < end and not self.force_exit and not enough():  # noqa: ASYNC110  uvicorn has no events
             await asyncio.sleep(0.02)

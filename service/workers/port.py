@@ -14,26 +14,28 @@ import socket
 import time
 from collections import deque
 
+from service.sockets import listen, url
 from service.workers.channel import Worker, Workers
 
 log = logging.getLogger("service.workers.port")
 
-BACKLOG = 2048
+DOUBT_S = 2.0
+"""A worker that has said nothing for so many seconds gets a connection only where all others have not either."""
 
 
 class Port:
     """
-    *host* and *port*, bound at once, open from `listen` on; connections go to those of *workers* that are ready.
+    *sockets*, bound, open from `listen` on; connections go to those of *workers* that are ready.
 
-    While there is none, or all are too busy to be handed anything, connections wait in the kernel. Raises OSError.
+    While there is none, or all are too busy to be handed anything, connections wait in the kernel.
     """
 
-    def __init__(self, host: str, port: int, workers: Workers, selector: selectors.BaseSelector) -> None:
+    def __init__(self, sockets: list[socket.socket], workers: Workers, selector: selectors.BaseSelector) -> None:
         self._workers = workers
         self._selector = selector
         self._held: deque[socket.socket] = deque()  # taken, and not yet handed over
         self._turn = 0
-        self._sockets = _bind(host, port)
+        self._sockets = sockets
         self.listening = False
 
     @property
@@ -44,14 +46,12 @@ class Port:
     @property
     def url(self) -> str:
         """Where it is."""
-        host, port = self._sockets[0].getsockname()[:2]
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        return url(self._sockets)
 
     def listen(self) -> None:
-        """Open it."""
+        """Open it. Raises StartError."""
+        listen(self._sockets)
         self.listening = True
-        for one in self._sockets:
-            one.listen(BACKLOG)
 
     def attend(self) -> None:
         """Take connections while somebody can answer them; to be called when that may have changed."""
@@ -117,18 +117,3 @@ class Port:
                 worker.handed.append(connection)
                 return True
         return False
-
-
-def _bind(host: str, port: int) -> list[socket.socket]:
-    """A socket for every address of *host*, not listening yet."""
-    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    sockets = []
-    for family, kind, protocol, _, address in dict.fromkeys(found):
-        one = socket.socket(family, kind, protocol)
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        one.bind(address)
-        one.setblocking(False)
-        sockets.append(one)
-    return sockets

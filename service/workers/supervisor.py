@@ -38,9 +38,15 @@ NEVER = float("inf")
 
 
 class Supervisor:
-    """Runs *settings.workers* processes that do *work*; *counts* is the directory that they count in."""
+    """
+    Runs *settings.workers* processes that do *work* and answer on *sockets*.
 
-    def __init__(self, settings: Settings, counts: Path, work: Callable[[Place], int]) -> None:
+    *counts* is the directory that they count in.
+    """
+
+    def __init__(
+        self, settings: Settings, sockets: list[socket.socket], counts: Path, work: Callable[[Place], int]
+    ) -> None:
         self._settings = settings
         self._counts = counts
         self._work = work
@@ -48,7 +54,7 @@ class Supervisor:
         self._selector = selectors.PollSelector()
         self._workers: Workers = {}
         self._rounds = Rounds(self._workers)
-        self._port = Port(settings.host, settings.port, self._workers, self._selector)
+        self._port = Port(sockets, self._workers, self._selector)
         self._wake, self._waker = socket.socketpair()
         self._bundle: Path | None = None  # what is served, for a worker that takes another's place
         self._due: dict[int, float] = {}  # places to be filled again, and when

@@ -110,7 +110,7 @@ def test_the_time_to_stop_is_longer_than_the_service_takes(name: str) -> None:
 
 @pytest.mark.parametrize("name", [FIRST, SECOND, ".env", "Dockerfile", "deploy/entrypoint.sh", "deploy/healthcheck.py"])
 def test_every_variable_of_the_service_is_a_setting(name: str) -> None:
-    """A misspelt one would only be warned about."""
+    """A misspelt one would keep the service from starting."""
     assert set(re.findall(r"\bVAE_[A-Z_]+", (ROOT / name).read_text())) <= SETTINGS
 
 

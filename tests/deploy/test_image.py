@@ -73,7 +73,7 @@ def test_the_context_is_what_the_dockerfile_copies() -> None:
     assert not any(fnmatch.fnmatch(".env", name) for name in named)
 
 
-def health(port: int) -> subprocess.CompletedProcess[str]:
+def health(port: int | str) -> subprocess.CompletedProcess[str]:
     """The health check as the engine runs it."""
     return subprocess.run(
         [sys.executable, str(ROOT / "deploy/healthcheck.py")],
@@ -83,6 +83,13 @@ def health(port: int) -> subprocess.CompletedProcess[str]:
         timeout=20,
         check=False,
     )
+
+
+def test_the_health_check_knows_kubernetes_word_of_a_service_from_a_port() -> None:
+    """As the service does: it asks the default port, where somebody may answer or nobody."""
+    ran = health("tcp://10.0.0.7:80")
+    assert ran.returncode == 0 or ran.stdout.startswith("127.0.0.1:8000 does not answer") or "503" in ran.stdout
+    assert "Traceback" not in ran.stderr
 
 
 def test_the_health_check_passes_while_the_service_is_ready_and_not_while_it_drains() -> None:

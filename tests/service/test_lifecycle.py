@@ -85,6 +85,60 @@ def test_a_wrong_setting_is_named(flags: list[str], told: str) -> None:
     assert (ended.returncode, told in ended.stderr, "Traceback" in ended.stderr) == (2, True, False)
 
 
+@pytest.mark.parametrize(
+    ("host", "reason"),
+    [
+        ("127.0.0.1", "Address already in use"),
+        ("192.0.2.1", "Cannot assign requested address"),
+        ("no.such.host.invalid", "cannot listen on host 'no.such.host.invalid'"),
+        ("a" * 70 + ".org", "cannot listen on host"),
+    ],
+)
+def test_an_address_that_cannot_be_had_is_told_in_one_line_before_anything_is_loaded(
+    table_bundle: Path, host: str, reason: str
+) -> None:
+    """Host, port and reason; exit status 1."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        ended = start(f"--bundle={table_bundle}", f"--host={host}", f"--port={port}")
+    assert ended.returncode == 1
+    told = [line for line in ended.stderr.splitlines() if "no API keys" not in line]
+    assert len(told) == 1, ended.stderr
+    assert f"cannot listen on host {host!r}, port {port}: " in told[0]
+    assert reason in told[0]
+
+
+def test_what_cannot_be_served_has_an_exit_status_of_its_own(own_bundle: Path, tmp_path: Path) -> None:
+    """3: who starts the service again and again need not, before something was done."""
+    missing = start(f"--bundle={tmp_path / 'nope'}", "--port=0")
+    keyless = start(f"--bundle={own_bundle}", "--port=0", f"--api-keys-file={tmp_path / 'nope'}")
+    assert (missing.returncode, keyless.returncode) == (3, 3)
+    assert f"the file of API keys {tmp_path / 'nope'} cannot be read: No such file or directory" in keyless.stderr
+    assert "Traceback" not in missing.stderr + keyless.stderr
+
+
+def test_a_service_that_others_reach_without_a_key_says_so(tmp_path: Path) -> None:
+    """Once, and not where only this machine reaches it. (Without a bundle it ends before it listens.)"""
+    key = f"--api-keys={'k' * 16}"
+    for flags, told in ((["--host=0.0.0.0"], 1), (["--host=::1"], 0), ([], 0), (["--host=0.0.0.0", key], 0)):
+        ended = start(f"--bundle={tmp_path}", "--port=0", *flags)
+        assert ended.stderr.count("there are no API keys: whoever reaches") == told
+        assert "k" * 16 not in ended.stderr
+
+
+def test_who_sends_what_is_not_http_is_in_the_log(table_bundle: Path) -> None:
+    """With the address, and what was wrong."""
+    with Server(table_bundle) as server:
+        host, port = server.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=10) as strange:
+            strange.sendall(b"EHLO example.org\r\n\r\n")
+            strange.recv(1000)
+            address = "{}:{}".format(*strange.getsockname())
+        assert "Invalid method" in server.says(f"what {address} sent is not HTTP")
+
+
 def test_a_flag_wins_over_the_environment_and_both_over_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     """Settings are read once, and cannot be changed afterwards."""
     monkeypatch.setenv("VAE_PORT", "9001")

@@ -337,9 +337,10 @@ def test_a_port_that_is_taken_stops_the_start(table_bundle: Path) -> None:
     """Before anything is loaded."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        ended = start(f"--bundle={table_bundle}", f"--port={taken.getsockname()[1]}")
+        taken_port = taken.getsockname()[1]
+        ended = start(f"--bundle={table_bundle}", f"--port={taken_port}")
     assert ended.returncode == 1
-    assert "Address already in use" in ended.stderr
+    assert f"cannot listen on host '127.0.0.1', port {taken_port}: Address already in use" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 
