@@ -143,3 +143,13 @@ def test_docker_compose_understands_the_files(files: tuple[str, ...], profile: s
     assert set(seen) == set(services(files[-1]))
     assert seen["vae-serve"]["environment"]["VAE_BUNDLE"] == "/models/digits"
     assert seen["prometheus"]["read_only"] is True
+
+
+@pytest.mark.parametrize("name", [FIRST, SECOND])
+def test_workers_and_keys_reach_every_service_of_ours(name: str) -> None:
+    """One worker and no key unless .env or the shell say otherwise, which an empty setting means too."""
+    for service, keys in services(name).items():
+        if service.startswith("vae-serve"):
+            given = {name.removeprefix("VAE_").lower(): value for name, value in keys["environment"].items()}
+            settings = Settings.model_validate({name: "" if value is None else value for name, value in given.items()})
+            assert (settings.workers, settings.api_keys.get_secret_value()) == (1, ""), service
