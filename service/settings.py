@@ -31,6 +31,12 @@ class Settings(BaseSettings):
     workers: int = Field(
         1, ge=1, le=64, description="processes that answer on the port, each with the model and a queue of its own"
     )
+    worker_timeout_s: float = Field(
+        30.0,
+        ge=2,
+        le=86400,
+        description="seconds after which one of several workers that gives no sign of life is killed and replaced",
+    )
     device: Literal["auto", "cpu", "cuda", "tensorrt"] = Field(
         "auto",
         description="what runs the model; cuda and tensorrt refuse to start on less, auto falls back and says so",

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import socket
+import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,6 +20,8 @@ from typing import Any, NamedTuple
 
 MAX_BYTES = 65536
 _CONNECTION = b"connection"
+SAY_WHERE = signal.SIGUSR2
+"""At this signal a worker writes where each of its threads is; it works where the event loop hangs in C, too."""
 
 Message = dict[str, Any]
 
@@ -89,6 +93,7 @@ class Worker:
     """
     A worker as the supervisor knows it.
 
+    *heard*: when it said something last; *kill_at*: when it is killed because it did not.
     *connections*: as many as it said last, and those that it was handed since. *turn*: when it was handed the last one.
     *adopted*: how many it has said to have got since it began; *handed*: those that it has not, and has not read from.
     """
@@ -98,6 +103,8 @@ class Worker:
     channel: Channel
     started: float
     ready: bool = False
+    heard: float = field(default_factory=time.monotonic)
+    kill_at: float = float("inf")
     connections: int = 0
     turn: int = 0
     adopted: int = 0

@@ -110,7 +110,9 @@ class Port:
             self.attend()
 
     def _hand_over(self, connection: socket.socket) -> bool:
-        for worker in sorted(self._workers.values(), key=lambda worker: (worker.connections, worker.turn)):
+        doubtful = time.monotonic() - DOUBT_S
+        order = sorted(self._workers.values(), key=lambda w: (w.heard < doubtful, w.connections, w.turn))
+        for worker in order:
             if worker.ready and worker.channel.hand_over(connection):
                 self._turn += 1
                 worker.connections, worker.turn = worker.connections + 1, self._turn

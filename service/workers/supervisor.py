@@ -1,9 +1,9 @@
 """
 The supervisor of several workers: one port, one model directory, each worker a process with an engine of its own.
 
-It hands connections to workers, replaces those that end, passes on what one asks of all, and ends them in an order in
-which no request fails. It never loads a model and never reads a request. A worker that reads the end of its channel
-knows that the supervisor is gone, and ends by itself.
+It hands connections to workers, replaces those that end or hang, passes on what one asks of all, and ends them in an
+order in which no request fails. It never loads a model and never reads a request. A worker that reads the end of its
+channel knows that the supervisor is gone, and ends by itself.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from service.settings import Settings
-from service.workers.channel import Channel, Place, Worker, Workers
+from service.workers.channel import SAY_WHERE, Channel, Place, Worker, Workers
 from service.workers.port import Port
 from service.workers.rounds import Rounds
 from service.workers.sharing import Roll
@@ -32,6 +32,12 @@ STEADY_S = 60.0
 """A worker that has lived as long is replaced at once, as is one that ends the first time."""
 RETRY_S, MOST_RETRY_S = 1.0, 30.0
 """One that ends again sooner waits so many seconds, and twice as many each time, up to the second figure."""
+WATCH_S = 1.0
+"""Seconds between two looks at whether workers live."""
+LOST_S = 3.0
+"""After a longer pause between them this process was stopped itself."""
+LAST_WORDS_S = 1.0
+"""Seconds that a worker which is to be killed gets to write where it hangs."""
 STOP_S = 2.0
 """Seconds that workers get to end beyond what the settings allow requests in flight."""
 NEVER = float("inf")
@@ -61,6 +67,7 @@ class Supervisor:
         self._failures = [0] * settings.workers
         self._stopping = False
         self._close_at = self._kill_at = NEVER
+        self._looked = time.monotonic()
         self._status = 0
 
     def run(self) -> int:
@@ -122,6 +129,7 @@ class Supervisor:
 
     def _hear(self, worker: Worker) -> None:
         for message in worker.channel.hear():
+            worker.heard = time.monotonic()
             assert isinstance(message, dict)
             if "bundle" in message:
                 self._bundle = Path(message["bundle"])
@@ -140,7 +148,7 @@ class Supervisor:
             worker.ready = False  # it ends, or has ended
 
     def _ready(self, worker: Worker) -> None:
-        worker.ready = True
+        worker.ready, worker.heard = True, time.monotonic()
         if self._port.listening:
             log.info("worker %d is ready", worker.number)
         elif not self._stopping:
@@ -187,7 +195,8 @@ class Supervisor:
         """Seconds until there is something to do though nothing happens."""
         if self._port.stuck:
             return 0.005
-        nearest = min([self._close_at, self._kill_at, *self._due.values()])
+        watch_at = self._looked + WATCH_S if self._workers else NEVER
+        nearest = min([self._close_at, self._kill_at, watch_at, *self._due.values()])
         return None if nearest == NEVER else max(0.0, nearest - time.monotonic())
 
     def _act(self) -> None:
@@ -195,6 +204,8 @@ class Supervisor:
         now = time.monotonic()
         if self._port.stuck:
             self._port.attend()
+        if self._looked + WATCH_S <= now:
+            self._watch(now)
         for number in [number for number, at in self._due.items() if at <= now]:
             del self._due[number]
             self._start(number)
@@ -205,6 +216,24 @@ class Supervisor:
             for worker in self._workers.values():
                 log.error("worker %d has not ended in time, and is killed", worker.number)
                 os.kill(worker.pid, signal.SIGKILL)
+
+    def _watch(self, now: float) -> None:
+        """Kill workers that hang: whose event loop has said nothing for too long."""
+        was_stopped, self._looked = now - self._looked > LOST_S, now
+        for worker in self._workers.values():
+            if was_stopped:  # and the workers too, perhaps: they get their time again
+                worker.heard = now
+            elif worker.kill_at <= now:
+                os.kill(worker.pid, signal.SIGKILL)
+            elif worker.ready and now - worker.heard > self._settings.worker_timeout_s:
+                log.error(
+                    "worker %d (process %d) hangs: no sign of life for %.0f s; it is killed",
+                    worker.number,
+                    worker.pid,
+                    now - worker.heard,
+                )
+                worker.ready, worker.kill_at = False, now + LAST_WORDS_S
+                os.kill(worker.pid, SAY_WHERE)
 
     def _signalled(self) -> None:
         with contextlib.suppress(BlockingIOError):

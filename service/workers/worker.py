@@ -8,6 +8,7 @@ supervisor it stops as at a SIGTERM. Knows the server and the channel; nothing o
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import itertools
 import logging
 import shutil
@@ -20,13 +21,15 @@ from service.app import create_app
 from service.errors import NotReady
 from service.server import Server
 from service.settings import Settings
-from service.workers.channel import Message, Place
+from service.workers.channel import SAY_WHERE, Message, Place
 from service.workers.sharing import count_as
 
 log = logging.getLogger("service.workers.worker")
 
 TICK_S = 0.1
 """How old what others read of this worker may be: its counts, its queue, its connections."""
+HEARTBEAT_S = 0.5
+"""Seconds between two signs of life to the supervisor; `worker_timeout_s` has to be several times as long."""
 
 
 def work(settings: Settings, place: Place) -> int:
@@ -35,6 +38,7 @@ def work(settings: Settings, place: Place) -> int:
     for handler in logging.getLogger().handlers:
         handler.setFormatter(logging.Formatter(form))
     count_as(str(place.number))
+    faulthandler.register(SAY_WHERE, all_threads=True)
     server = _WorkerServer(settings, place)
     server.run(sockets=[])
     if server.orphaned:
@@ -121,14 +125,15 @@ class _WorkerServer(Server):
         self._channel.say({"say": "answer", "what": what, "message": answer, "bundle": path})
 
     async def _tick(self) -> None:
-        said = 0, 0
+        said, due = (0, 0), 0.0
+        clock = asyncio.get_running_loop().time
         while True:
             await asyncio.sleep(TICK_S)
             self._app.metrics.refresh()
             now = len(self.server_state.connections), self._adopted
-            if now != said:
+            if now != said or clock() >= due:
                 self._tell()
-                said = now
+                said, due = now, clock() + HEARTBEAT_S
 
     def _tell(self, coming: int = 0) -> None:
         count = len(self.server_state.connections) + coming

@@ -23,6 +23,9 @@ import pytest
 from service.loader import load
 from service.provider import available_cpus
 from service.settings import Settings
+from service.workers.channel import SAY_WHERE
+from service.workers.port import DOUBT_S
+from service.workers.supervisor import LAST_WORDS_S, LOST_S, WATCH_S
 from tests.bundles import publish, table_rows
 from tests.server import Server
 
@@ -84,9 +87,6 @@ def counted(server: Server) -> float:
     return float(found[1]) if found else 0.0
 
 
-class Two(Server):
-    """The service with two workers, both ready."""
-
 def tells(server: Server, sent: int) -> bool:
     """Whether so many good encode requests are counted."""
     return counted(server) == sent
@@ -96,6 +96,9 @@ def replaced(server: Server, number: int, old: int) -> bool:
     """Whether the process *old* is no longer the worker *number*."""
     return pids(server)[number] != old
 
+
+class Two(Server):
+    """The service with two workers, both ready."""
 
     def __init__(self, bundle: Path, **settings: Any) -> None:
         super().__init__(bundle, workers=2, **settings)
@@ -241,6 +244,113 @@ def test_connections_that_a_killed_worker_had_not_got_go_to_another(own: Server)
     for connection in connections:
         with connection:
             assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+
+
+def test_a_worker_that_hangs_is_killed_and_replaced(table_bundle: Path) -> None:
+    """Its neighbour answers all the while, new connections too; what came to it and was not begun goes to another."""
+    with Two(table_bundle, worker_timeout_s=2) as server:
+        victim = pids(server)[0]
+        os.kill(victim, signal.SIGSTOP)
+        for _ in range(4):  # half of them are handed to the one that hangs
+            assert ask(server)[1].status_code == 200
+        server.says(f"worker 0 (process {victim}) hangs: no sign of life for")
+        server.says(f"worker 0 (process {victim}) ended by signal 9; replaced in 0 s")
+        until(lambda: pids(server)[0] != victim)
+        until(lambda: server.metric("vae_workers_ready") == 2)
+        assert {ask(server)[1].status_code for _ in range(8)} == {200}
+        assert server.stop() == 0
+
+
+def test_a_worker_that_has_said_nothing_for_long_gets_no_connections(table_bundle: Path) -> None:
+    """Long before it is killed: somebody else has the time."""
+    with Two(table_bundle, worker_timeout_s=600) as server:
+        victim = pids(server)[0]
+        os.kill(victim, signal.SIGSTOP)
+        time.sleep(DOUBT_S + 1)
+        assert {ask(server)[1].status_code for _ in range(8)} == {200}
+        os.kill(victim, signal.SIGCONT)
+        until(lambda: len({ask(server)[0] for _ in range(8)}) == 2)
+        assert pids(server)[0] == victim
+
+
+def test_a_service_that_was_stopped_as_a_whole_goes_on_as_it_was(table_bundle: Path) -> None:
+    """`docker pause`, or a laptop that sleeps: nobody has hung, though nobody has said anything."""
+    with Two(table_bundle, worker_timeout_s=2) as server:
+        workers = pids(server)
+        os.killpg(server.process.pid, signal.SIGSTOP)
+        time.sleep(LOST_S + 1)
+        os.killpg(server.process.pid, signal.SIGCONT)
+        assert {ask(server)[1].status_code for _ in range(8)} == {200}
+        time.sleep(WATCH_S + LAST_WORDS_S)
+        assert pids(server) == workers
+        assert not any("hangs" in line for line in server.log)
+
+
+def test_a_busy_worker_does_not_look_as_if_it_hung(table_bundle: Path) -> None:
+    """The longest bodies there may be, to be parsed and to be refused, and the largest batches, one after another."""
+    with Two(table_bundle, worker_timeout_s=2, max_request_rows=200_000, max_batch_rows=200_000) as server:
+        rows = table_rows(1)[0].tolist()
+        long = json.dumps({"inputs": [rows] * 150_000}).encode()
+        senders = [
+            threading.Thread(
+                target=httpx.post, args=(f"{server.url}/v1/{op}",), kwargs={"content": body, "timeout": 60}
+            )
+            for op in ("encode", "anomaly-score", "reconstruct")
+            for body in (long, long[:-1], b'{"inputs": [' + b"[" * 30_000_000)
+        ]
+        for sender in senders:
+            sender.start()
+        for sender in senders:
+            sender.join(60)
+        assert not any("hangs" in line for line in server.log)
+        assert server.metric("vae_worker_restarts_total") == 0
+
+
+def test_a_worker_that_is_asked_where_it_is_says_so_and_goes_on(two: Server) -> None:
+    """What the supervisor does before it kills one that hangs: the log has the place."""
+    os.kill(pids(two)[1], SAY_WHERE)
+    two.says("Current thread")
+    two.says("worker.py", " in work")
+    assert {ask(two)[1].status_code for _ in range(4)} == {200}
+
+
+def test_statistics_are_the_sum_over_workers(own: Server) -> None:
+    """Whoever is asked, right after the last answer; also when one was killed, and its place was taken."""
+
+    def told(path: str) -> dict[str, Any]:
+        reply = httpx.get(f"{own.url}{path}", timeout=30)
+        return next(one for one in reply.json()["model_stats"] if one["name"] == "encode")
+
+    sent = 0
+    for round_ in range(2):
+        who: set[str] = set()
+        while len(who) < 2:
+            who.add(ask(own)[0])
+            sent += 1
+        assert httpx.post(f"{own.url}/v1/encode", content=b"?", timeout=30).status_code == 400
+        for path in ["/v2/models/encode/stats", "/v2/models/stats"] * 3:
+            one = told(path)
+            assert one["inference_stats"]["success"]["count"] == sent
+            assert one["inference_stats"]["fail"]["count"] == round_ + 1
+            assert one["inference_count"] == 3 * sent
+            assert (
+                sum(batch["compute_infer"]["count"] for batch in one["batch_stats"]) == one["execution_count"] == sent
+            )
+        kill(own, round_)
+        until(lambda: own.metric("vae_workers_ready") == 2)
+        assert told("/v2/models/stats")["inference_count"] == 3 * sent
+
+
+def test_statistics_do_not_wait_for_a_worker_that_hangs(table_bundle: Path) -> None:
+    """Its part is what it was."""
+    with Two(table_bundle, worker_timeout_s=600) as server:
+        while len({ask(server)[0] for _ in range(4)}) < 2:
+            pass
+        before = httpx.get(f"{server.url}/v2/models/encode/stats", timeout=30).json()
+        os.kill(pids(server)[0], signal.SIGSTOP)
+        time.sleep(DOUBT_S + 1)
+        assert httpx.get(f"{server.url}/v2/models/encode/stats", timeout=30).json() == before
+        os.kill(pids(server)[0], signal.SIGCONT)
 
 
 def test_a_worker_that_ends_again_and_again_is_replaced_later_and_later(own: Server) -> None:
