@@ -40,6 +40,7 @@ from service.web import COLD_ROUTES, make_web
 log = logging.getLogger("service.app")
 
 MAX_INLINE_S = 0.001  # as long as the event loop is busy with the JSON of 64 rows
+COUNT_S = 1.0  # that the statistics of all workers are waited for
 Ask = Callable[[str, dict[str, Any]], Awaitable[list[dict[str, Any]]]]
 
 
@@ -48,10 +49,12 @@ class App:
     The service as one ASGI application. Not ready until its lifespan has opened the bundle.
 
     *bundle*: the one to begin with, instead of that of the settings; *counts*: the directory that several workers count
-    in. *ask_all(what, message)* asks all of them, this one included, for what `answer` gives.
+    in, as the worker *number*. *ask_all(what, message)* asks all of them, this one included, for what `answer` gives.
     """
 
-    def __init__(self, settings: Settings, bundle: Path | None = None, counts: Path | None = None) -> None:
+    def __init__(
+        self, settings: Settings, bundle: Path | None = None, counts: Path | None = None, number: int = 0
+    ) -> None:
         self.settings = settings
         self.ask_all: Ask | None = None
         self._first = bundle or settings.bundle
@@ -62,7 +65,7 @@ class App:
         self.served: Served | None = None
         self._reloader: Reloader | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._statistics = Statistics()
+        self._statistics = Statistics(counts and counts / "statistics" / f"{number}.json")
         self._oip = OIP(self, self._statistics, settings.max_body_bytes, self.exchange.bodies)
         turns = Turns()
         self._hot: dict[str, Endpoint] = {
@@ -163,9 +166,24 @@ class App:
 
     async def answer(self, what: str, message: dict[str, Any]) -> dict[str, Any]:
         """This worker's answer to what one asks of all."""
+        if what == "statistics":
+            self._statistics.keep()
+            return {"result": "kept"}
         if what != "reload" or self._reloader is None:
             raise AssertionError(f"nobody answers {what}. This is a bug.")
         return (await self._reloader.reload(message["asked"]))._asdict()
+
+    async def statistics(self) -> Statistics:
+        """The counts of all workers as they are now; of one that does not answer soon, as they were."""
+        if self.ask_all is not None:
+            with contextlib.suppress(TimeoutError, NotReady):
+                await asyncio.wait_for(self.ask_all("statistics", {}), COUNT_S)
+        return self._statistics.of_all()
+
+    def refresh(self) -> None:
+        """Tell the other workers what was counted here; for a worker, now and then."""
+        self.metrics.refresh()
+        self._statistics.keep()
 
     def reload_soon(self) -> None:
         """SIGHUP came: take the newest version; the log says what came of it."""
@@ -303,9 +321,9 @@ class App:
         task.add_done_callback(self._tasks.discard)
 
 
-def create_app(settings: Settings, bundle: Path | None = None, counts: Path | None = None) -> App:
+def create_app(settings: Settings, bundle: Path | None = None, counts: Path | None = None, number: int = 0) -> App:
     """The service for *settings*, to be run by an ASGI server; the rest as `App` has it."""
-    return App(settings, bundle, counts)
+    return App(settings, bundle, counts, number)
 
 
 class _Observer:

@@ -2,13 +2,17 @@
 What was done since the start, by operation, in the form of the Open Inference Protocol's statistics extension.
 
 Counts and nanoseconds as they were measured, of all routes together. A request is counted at once, at its end: tools
-take the differences of these counts, and stop where they do not agree. Knows no HTTP.
+take the differences of these counts, and stop where they do not agree. Of several workers each keeps its counts in a
+file beside the others', so that any of them can tell the sum. Knows no HTTP.
 """
 
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
+
+import orjson
 
 from service.spent import Spent
 
@@ -22,16 +26,65 @@ class _Counted:
         self.parse_s = self.queue_s = self.compute_s = self.serialize_s = 0.0
         self.batches: dict[int, tuple[int, float]] = {}
 
+    def state(self) -> dict[str, Any]:
+        """All of it, as JSON has it."""
+        return {**vars(self), "batches": [[rows, *batch] for rows, batch in self.batches.items()]}
+
+    def add(self, state: dict[str, Any]) -> None:
+        """What another counted, too."""
+        for name, value in state.items():
+            if name == "batches":
+                for rows, count, seconds in value:
+                    self.ran(rows, count, seconds)
+            elif name == "last":
+                self.last = max(self.last, value)
+            else:
+                setattr(self, name, getattr(self, name) + value)
+
+    def ran(self, rows: int, count: int, seconds: float) -> None:
+        """So many batches of *rows* were run in *seconds*, together."""
+        counted, total = self.batches.get(rows, (0, 0.0))
+        self.batches[rows] = counted + count, total + seconds
+
 
 class Statistics:
-    """Counts requests and batches. Its state belongs to the event loop."""
+    """
+    Counts requests and batches. Its state belongs to the event loop.
 
-    def __init__(self) -> None:
+    *file*: where one of several workers keeps its counts; it begins with those of the one whose place it takes.
+    """
+
+    def __init__(self, file: Path | None = None) -> None:
         self._ops: dict[str, _Counted] = {}
+        self._file = file
+        self._kept = True
+        if file is not None:
+            file.parent.mkdir(exist_ok=True)
+            if file.exists():
+                self._add(file)
+
+    def keep(self) -> None:
+        """Write the counts into the file where they have changed, for the other workers."""
+        if self._file is not None and not self._kept:
+            self._kept = True
+            new = self._file.with_suffix(".new")
+            new.write_bytes(orjson.dumps({op: counted.state() for op, counted in self._ops.items()}))
+            new.replace(self._file)
+
+    def of_all(self) -> Statistics:
+        """The sum over all workers, of what they have kept."""
+        if self._file is None:
+            return self
+        self.keep()
+        every = Statistics()
+        for file in self._file.parent.glob("*.json"):
+            every._add(file)
+        return every
 
     def answered(self, op: str, seconds: float, spent: Spent | None) -> None:
         """A request for *op* was answered, or refused or failed (None), *seconds* after its headers came."""
         counted = self._of(op)
+        self._kept = False
         counted.last = time.time()
         if spent is None:
             counted.bad += 1
@@ -47,9 +100,8 @@ class Statistics:
 
     def ran(self, op: str, rows: int, seconds: float) -> None:
         """One batch of *rows* was run in *seconds*."""
-        batches = self._of(op).batches
-        count, total = batches.get(rows, (0, 0.0))
-        batches[rows] = count + 1, total + seconds
+        self._kept = False
+        self._of(op).ran(rows, 1, seconds)
 
     def of(self, op: str, version: str) -> dict[str, Any]:
         """
@@ -87,6 +139,10 @@ class Statistics:
             ],
             "memory_usage": [],
         }
+
+    def _add(self, file: Path) -> None:
+        for op, state in orjson.loads(file.read_bytes()).items():
+            self._of(op).add(state)
 
     def _of(self, op: str) -> _Counted:
         counted = self._ops.get(op)

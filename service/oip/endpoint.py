@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import re
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -32,10 +32,17 @@ COMPRESS_HERE = 65536  # bytes; what is larger is compressed in a thread, off th
 _INFER = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
 
 
+class Host(Service, Protocol):
+    """The process that serves, as all of /v2 sees it."""
+
+    async def statistics(self) -> Statistics:
+        """The counts of all workers."""
+
+
 class OIP:
     """The models of *service* under /v2."""
 
-    def __init__(self, service: Service, statistics: Statistics, max_body_bytes: int, bodies: Bodies) -> None:
+    def __init__(self, service: Host, statistics: Statistics, max_body_bytes: int, bodies: Bodies) -> None:
         self.service = service
         self.statistics = statistics
         self.max_body_bytes = max_body_bytes

@@ -6,7 +6,7 @@ Every answer but 200 is `{"error": ...}` (http/refusals.py). Computes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fastapi import APIRouter
@@ -23,6 +23,8 @@ INFER = ("/v2/models/{model}/infer", "/v2/models/{model}/versions/{version}/infe
 """Answered by oip/endpoint.py, in front of all this."""
 TAG = "inference-protocol"
 EXTENSIONS = ("binary_tensor_data", "statistics", "model_configuration")
+Answer = Callable[[str, str | None], Awaitable[dict[str, Any]]]
+"""What is told of a model, in a version or (None) in the one that is served."""
 
 
 def make_routes(oip: OIP, version: str) -> APIRouter:
@@ -76,9 +78,10 @@ def make_routes(oip: OIP, version: str) -> APIRouter:
         response_model=descriptions.ModelStatistics,
         responses=ready_alone,
     )
-    def every_models_statistics() -> dict[str, Any]:
+    async def every_models_statistics() -> dict[str, Any]:
         """What was done since the start, in counts and nanoseconds, over all routes of each operation."""
-        return {"model_stats": [statistics(name)["model_stats"][0] for name in oip.catalog().models]}
+        counted, catalog = await oip.service.statistics(), oip.catalog()
+        return {"model_stats": [counted.of(op, catalog.version) for op in catalog.models]}
 
     @router.post(
         "/repository/index",
@@ -92,24 +95,24 @@ def make_routes(oip: OIP, version: str) -> APIRouter:
         """The models that are served. A body is not read."""
         return oip.catalog().index()
 
-    def metadata(model: str, version: str | None) -> dict[str, Any]:
+    async def metadata(model: str, version: str | None) -> dict[str, Any]:
         """The tensors and parameters of a model."""
         return oip.catalog().metadata(oip.model(model, version))
 
-    def model_ready(model: str, version: str | None) -> dict[str, Any]:
+    async def model_ready(model: str, version: str | None) -> dict[str, Any]:
         """200 when the model answers inference requests."""
         oip.model(model, version)
         oip.check_ready()
         return {"name": model, "ready": True}
 
-    def config(model: str, version: str | None) -> dict[str, Any]:
+    async def config(model: str, version: str | None) -> dict[str, Any]:
         """The configuration of a model, as Triton's tools read it."""
         return oip.catalog().config(oip.model(model, version))
 
-    def statistics(model: str, version: str | None = None) -> dict[str, Any]:
+    async def statistics(model: str, version: str | None) -> dict[str, Any]:
         """What was done since the start, in counts and nanoseconds, over all routes of the operation."""
         found = oip.model(model, version)
-        return {"model_stats": [oip.statistics.of(found.op, oip.catalog().version)]}
+        return {"model_stats": [(await oip.service.statistics()).of(found.op, oip.catalog().version)]}
 
     for below, answer, name, about, reply in (
         ("", metadata, "metadata", "Metadata of a model", descriptions.ModelMetadata),
@@ -134,19 +137,19 @@ def make_routes(oip: OIP, version: str) -> APIRouter:
     return router
 
 
-def _of_version(answer: Callable[[str, str | None], dict[str, Any]]) -> Callable[[str, str], dict[str, Any]]:
+def _of_version(answer: Answer) -> Callable[[str, str], Awaitable[dict[str, Any]]]:
     """*answer* where the path names a version."""
 
-    def endpoint(model: str, version: str) -> dict[str, Any]:
-        return answer(model, version)
+    async def endpoint(model: str, version: str) -> dict[str, Any]:
+        return await answer(model, version)
 
     return endpoint
 
 
-def _of_newest(answer: Callable[[str, str | None], dict[str, Any]]) -> Callable[[str], dict[str, Any]]:
+def _of_newest(answer: Answer) -> Callable[[str], Awaitable[dict[str, Any]]]:
     """*answer* where the path names no version."""
 
-    def endpoint(model: str) -> dict[str, Any]:
-        return answer(model, None)
+    async def endpoint(model: str) -> dict[str, Any]:
+        return await answer(model, None)
 
     return endpoint

@@ -50,7 +50,7 @@ class _WorkerServer(Server):
     """A server whose connections come through a channel."""
 
     def __init__(self, settings: Settings, place: Place) -> None:
-        super().__init__(create_app(settings, place.bundle, place.counts))
+        super().__init__(create_app(settings, place.bundle, place.counts, place.number))
         self._place = place
         self._channel = place.channel
         self._numbers = itertools.count()
@@ -129,7 +129,7 @@ class _WorkerServer(Server):
         clock = asyncio.get_running_loop().time
         while True:
             await asyncio.sleep(TICK_S)
-            self._app.metrics.refresh()
+            self._app.refresh()
             now = len(self.server_state.connections), self._adopted
             if now != said or clock() >= due:
                 self._tell()
