@@ -31,6 +31,7 @@ PAGE = ROOT / "benchmarks/reliability.md"
 RENDER = "render"
 QUICK = 0.05
 REQUESTS = 1_000_000
+SEEDS = (1, 2, 3, 4)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,10 +47,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="a twentieth of everything, in a folder of its own")
     parser.add_argument("--port", type=int, default=9700, help="a free port (default 9700)")
     parser.add_argument("--requests", type=int, default=REQUESTS, help=f"of the million (default {REQUESTS:,})")
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=SEEDS, help=f"of the document's cases, one run each (default {SEEDS})"
+    )
     options = parser.parse_args(arguments)
     folder = ROOT / ("build/reliability-quick" if options.quick else "build/reliability")
     scale = QUICK if options.quick else 1.0
-    setting = Setting(options.port, folder, scale, round(scale * options.requests), _say)
+    setting = Setting(options.port, folder, scale, round(scale * options.requests), tuple(options.seeds), _say)
     (folder / "logs").mkdir(parents=True, exist_ok=True)
     chosen = [part for part in PARTS if part.name in options.parts or not options.parts]
     here = machine.describe()  # once: afterwards the load average is that of the parts before

@@ -13,10 +13,11 @@ from typing import Any
 from benchmarks.reliability.setting import Result, Setting, verdict
 from benchmarks.serving.failures import Failure
 from benchmarks.serving.machine import ROOT
+from benchmarks.serving.tables import table
 
 VERSION = "4.32.5"
 LEAST_CASES = 10_000
-EXAMPLES = 320
+EXAMPLES = 320  # of each operation, over all seeds
 CHECKS = (
     "not_a_server_error",
     "status_code_conformance",
@@ -31,47 +32,51 @@ ENVIRONMENT = ROOT / "build/schemathesis"
 
 
 def measure(setting: Setting) -> Result:
-    """Install schemathesis where it is not yet, in an environment of its own, and run it against the service."""
+    """Install schemathesis where it is not yet, in an environment of its own; one run against the service a seed."""
     program = _installed()
-    report = setting.folder / "schemathesis.json"
-    output = setting.folder / "logs/schemathesis.log"
-    with setting.serve("document") as server, output.open("w") as log:
-        command: list[str | Path] = [
-            program,
-            "run",
-            f"http://127.0.0.1:{server.port}/openapi.json",
-            "--seed",
-            "1",
-            "--no-shrink",
-        ]
-        command += ["--phases", "examples,coverage,fuzzing,stateful", "-n", str(setting.some(EXAMPLES, 10))]
+    runs = [_run(program, setting, seed) for seed in setting.seeds]
+    return {"version": runs[0]["version"], "runs": runs}
+
+
+def _run(program: Path, setting: Setting, seed: int) -> Result:
+    report = setting.folder / f"schemathesis-{seed}.json"
+    output = setting.folder / f"logs/schemathesis-{seed}.log"
+    report.unlink(missing_ok=True)
+    examples = setting.some(EXAMPLES // len(setting.seeds), 10)
+    with setting.serve(f"document-{seed}") as server, output.open("w") as log:
+        command: list[str | Path] = [program, "run", f"http://127.0.0.1:{server.port}/openapi.json", "--no-shrink"]
+        command += ["--seed", str(seed), "--phases", "examples,coverage,fuzzing,stateful", "-n", str(examples)]
         command += ["-c", ",".join(CHECKS), "--continue-on-failure", "--report", "json", "--report-json-path", report]
         hooks = {**os.environ, "SCHEMATHESIS_HOOKS": "benchmarks.reliability.hooks", "PYTHONPATH": str(ROOT)}
-        subprocess.run(command, stdout=log, stderr=log, env=hooks, cwd=setting.folder, check=False, timeout=600)
-        rss_mb = server.rss_mb()
+        subprocess.run(command, stdout=log, stderr=log, env=hooks, cwd=setting.folder, check=False, timeout=1800)
     try:
         found = json.loads(report.read_text())
     except (OSError, ValueError) as error:
         raise Failure(f"schemathesis left no report: see {output}") from error
     return {
+        "seed": seed,
         "version": found["schemathesis_version"],
         "operations": found["operations"]["tested"],
         "cases": found["test_cases"]["generated"],
         "failures": [{"title": one["title"], "operations": one["operations"]} for one in found["failures"]],
         "errors": len(found["errors"]),
         "seconds": found["running_time"],
-        "rss_mb": rss_mb,
     }
 
 
 def render(result: Mapping[str, Any]) -> str:
     """As the page has it."""
-    failures = "; ".join(f"{one['title']}: {', '.join(one['operations'])}" for one in result["failures"])
-    good = not result["failures"] and not result["errors"] and result["cases"] >= LEAST_CASES
+    rows, cases, good = [], 0, True
+    for run in result["runs"]:
+        failures = "; ".join(f"{one['title']}: {', '.join(one['operations'])}" for one in run["failures"])
+        rows.append([str(run["seed"]), f"{run['cases']:,}", str(run["operations"]), f"{run['seconds']:.0f} s",
+                     failures or "none", str(run["errors"])])  # fmt: skip
+        cases += run["cases"]
+        good = good and not run["failures"] and not run["errors"]
+    head = ["seed", "cases", "operations", "time", "failures", "errors of schemathesis"]
     return (
-        f"schemathesis {result['version']}, seed 1: {result['cases']:,} cases over {result['operations']} operations "
-        f"in {result['seconds']:.0f} s; failures: {failures or 'none'}. At least {LEAST_CASES:,} without one: "
-        f"{verdict(good)}."
+        f"schemathesis {result['version']}, {cases:,} cases in all; at least {LEAST_CASES:,} without a failure: "
+        f"{verdict(good and cases >= LEAST_CASES)}.\n\n{table(head, rows)}"
     )
 
 

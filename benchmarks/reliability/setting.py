@@ -29,12 +29,13 @@ Result = dict[str, Any]
 
 @dataclass(frozen=True)
 class Setting:
-    """*scale*: 1 in a whole run, less in a smoke run. *requests*: of the long part."""
+    """*scale*: 1 in a whole run, less in a smoke run. *requests*: of the long part. *seeds*: of the document."""
 
     port: int
     folder: Path
     scale: float
     requests: int
+    seeds: tuple[int, ...]
     say: Callable[[str], None]
 
     def some(self, count: int, least: int = 1) -> int:

@@ -37,16 +37,9 @@ POINT = {
     "statuses": {"200": 5, "429": 6},
     "retry_after_s": [1],
 }
+RUN = {"operations": 27, "cases": 5_000, "failures": [], "errors": 0, "seconds": 1.0}
 GOOD: dict[str, dict[str, Any]] = {
-    "document": {
-        "version": "1",
-        "operations": 27,
-        "cases": 10_000,
-        "failures": [],
-        "errors": 0,
-        "seconds": 1.0,
-        "rss_mb": 1.0,
-    },
+    "document": {"version": "1", "runs": [{**RUN, "seed": 1}, {**RUN, "seed": 2}]},
     "connections": dict.fromkeys(("idle", "slow headers", "slow uploads", "invalid in the last byte"), SCENE),
     "overload": {"capacity_per_s": 100.0, "points": [POINT]},
     "sigterm": {"rounds": 2, "outcomes": {"right": 9}, "exit": {"0": 2}, "seconds": 1.0},
@@ -72,9 +65,9 @@ GOOD: dict[str, dict[str, Any]] = {
     },
 }
 HARM: list[tuple[str, tuple[str | int, ...], Any]] = [
-    ("document", ("cases",), 9_999),
-    ("document", ("failures",), [{"title": "Server error", "operations": ["POST /v1/encode"]}]),
-    ("document", ("errors",), 1),
+    ("document", ("runs", 1, "cases"), 4_999),
+    ("document", ("runs", 1, "failures"), [{"title": "Server error", "operations": ["POST /v1/encode"]}]),
+    ("document", ("runs", 0, "errors"), 1),
     ("connections", ("idle", "peak_mb"), 2000.0),
     ("connections", ("slow headers", "outcomes"), {"closed": 9}),
     ("connections", ("slow uploads", "neighbours"), {"right": 5, "status 503": 1}),
