@@ -13,7 +13,7 @@ import torch
 
 from service.manifest import Column, Data, Inputs
 from training.assemble import HeldOut, build_bundle
-from training.likelihoods import Family
+from training.likelihoods.choose import Family
 from training.models.mlp import VAE, VAEConfig
 from training.output import write
 

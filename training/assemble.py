@@ -97,7 +97,7 @@ def build_bundle(
         ),
         inputs=_inputs(vae),
         latent=Latent(dim=vae.config.latent_dim),
-        likelihood=(vae.likelihood.described(),),
+        likelihood=vae.likelihood.described(None),
         graphs=specs(vae),
         calibrated=found.entries,
     )

@@ -26,7 +26,7 @@ from service.engine import Engine
 from service.manifest import Graph, GraphName
 from training.errors import ParityError
 from training.graphs import modules, specs
-from training.likelihoods import NORMAL_95
+from training.likelihoods.gaussian import NORMAL_95
 from training.models.mlp import VAE
 from training.rounding import comparable, neighbours, run_module, standardised, tolerance, unsettled
 

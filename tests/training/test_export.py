@@ -19,7 +19,7 @@ from training.data import from_arrays
 from training.errors import ParityError
 from training.export import export_graphs
 from training.graphs import specs
-from training.likelihoods import Gaussian
+from training.likelihoods.gaussian import Gaussian
 from training.models.mlp import VAE, VAEConfig
 from training.noise import noise_table
 from training.output import write

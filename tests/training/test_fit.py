@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from training.data import from_arrays
 from training.errors import DataError, FitError
 from training.fit import FitOptions, fit
-from training.likelihoods import Gaussian
+from training.likelihoods.gaussian import Gaussian
 from training.models.mlp import VAE, VAEConfig
 from training.moments import log_sigma_floor, moments
 from training.validation import Record, Validation

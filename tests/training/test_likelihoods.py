@@ -9,7 +9,8 @@ import pytest
 import torch
 from scipy import stats
 
-from training.likelihoods import Bernoulli, Gaussian
+from training.likelihoods.bernoulli import Bernoulli
+from training.likelihoods.gaussian import Gaussian
 
 SCALES = torch.tensor([1.0, 3e4, 2e-5])
 

@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from service.manifest import Inputs
-from training.likelihoods import Family, Gaussian, Likelihood, Sigma, make_likelihood
+from training.likelihoods.choose import Family, make_likelihood
+from training.likelihoods.gaussian import Sigma
+from training.likelihoods.likelihood import Likelihood, Rows
 from training.moments import log_sigma_floor, moments
 from training.scaling import Scaling
 
@@ -69,7 +71,7 @@ class VAE(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         widths = (inputs.features, *config.hidden)
         self.scaling = Scaling(inputs, identity=not config.standardise)
-        self.likelihood: Likelihood = make_likelihood(config.likelihood, inputs.features, config.sigma)
+        self.likelihood: Likelihood = make_likelihood(inputs, config.likelihood, config.sigma)
         self.encoder = _layers(widths, config.activation, generator)
         self.mu = _linear(widths[-1], config.latent_dim, generator)
         self.logvar = _linear(widths[-1], config.latent_dim, generator)
@@ -96,23 +98,11 @@ class VAE(nn.Module):
                 self.scaling.center.copy_(torch.from_numpy(center))
                 self.scaling.scale.copy_(torch.from_numpy(scale))
             some = self.scaling(torch.from_numpy(x[:20000].astype(self.inputs.dtype)))
-            self.theta.bias.copy_(self.likelihood.initial_bias(some.mean(dim=0)))
-            if isinstance(self.likelihood, Gaussian):
-                self.likelihood.log_scale.copy_(torch.from_numpy(np.log(scale)))
-                self.likelihood.log_sigma_min.copy_(torch.from_numpy(log_sigma_floor(x, self.inputs, scale)))
-                constant = torch.from_numpy(_constant(x))
-                self._predict_exactly(constant, some[0], self.likelihood)
-
-    def _predict_exactly(self, constant: Tensor, values: Tensor, likelihood: Gaussian) -> None:
-        """
-        Features that never change are known from the start, with the least sigma: (C,) bool, (C,).
-
-        Their residual is 0, so they have no gradient, and stay known however short the fit.
-        """
-        self.theta.weight[constant] = 0
-        self.theta.bias[constant] = values[constant]
-        if likelihood.sigma == "feature":
-            likelihood.raw_log_sigma[constant] = likelihood.log_sigma_min[constant] - 5
+            constant, floor = _constant(x), log_sigma_floor(x, self.inputs, scale)
+            unit = [torch.from_numpy(array) for array in (constant, scale, floor)]
+            bias, fixed = self.likelihood.adapt(Rows(some, torch.ones_like(some, dtype=torch.bool), *unit))
+            self.theta.bias.copy_(bias)
+            self.theta.weight[fixed] = 0
 
 
 def _constant(x: Array) -> NDArray[np.bool_]:
