@@ -25,6 +25,7 @@ from training.errors import Interrupted, TrainingError
 
 _DATA = ".csv, .npy, .npz (X; optional y, labels, columns), idx files or their directory, or sklearn:digits"
 _BUNDLE = "a bundle, or a model directory: its newest version"
+_FAMILIES = ("gaussian", "student-t", "bernoulli", "continuous-bernoulli", "discretised-logistic")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,8 +66,24 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--data", required=True, metavar="FILE|DIR", help=f"{_DATA}; y: 1 = anomaly, never trained on")
     add("--output", required=True, type=Path, metavar="DIR", help="model directory, as models/NAME; made if need be")
-    add("--likelihood", choices=("gaussian", "bernoulli"), default="gaussian", help="default %(default)s")
-    add("--sigma", choices=("feature", "shared"), default="feature", help="gaussian: one a feature (default), or one")
+    add(
+        "--likelihood", choices=_FAMILIES, default="gaussian", help="of pixels and numeric columns; default %(default)s"
+    )
+    add("--count", choices=("negative-binomial", "poisson"), default="negative-binomial", help="of count columns")
+    add(
+        "--sigma",
+        choices=("feature", "shared", "row", "fixed"),
+        default="feature",
+        help="learned (default: one a feature)",
+    )
+    add(
+        "--sigma-value",
+        type=_positive,
+        metavar="X",
+        default=1.0,
+        help="of --sigma fixed, standardised (default %(default)s)",
+    )
+    add("--levels", type=_levels, metavar="N", default=0, help="of discretised-logistic (default 0: of the range)")
     add("--binarize", choices=("none", "threshold", "dynamic"), default="none", help="grey images to binary ones")
     add("--latent-dim", type=_count, metavar="N", help="latents (default 2 sqrt(features), 2 to 64)")
     add("--hidden", type=_widths, metavar="N,N", help="encoder widths, reversed in the decoder; none: a linear VAE")
@@ -142,6 +159,12 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 
 def _count(text: str) -> int:
     return int(_at_least(1, int(text)))
+
+
+def _levels(text: str) -> int:
+    if int(text) > 2**16:
+        raise argparse.ArgumentTypeError(f"{text} is too large: at most 65536")
+    return int(_at_least(0, int(text)))
 
 
 def _seed(text: str) -> int:

@@ -97,7 +97,7 @@ def build_bundle(
         ),
         inputs=_inputs(vae),
         latent=Latent(dim=vae.config.latent_dim),
-        likelihood=vae.likelihood.described(None),
+        likelihood=vae.likelihood.described(vae.inputs.names if vae.inputs.columns is not None else None),
         graphs=specs(vae),
         calibrated=found.entries,
     )

@@ -41,21 +41,3 @@ def grey_range(inputs: Inputs) -> tuple[float, float]:
     if inputs.kind != "image" or inputs.range is None:
         raise DataError("--binarize is for images whose range is known: 0 to 1, or 0 to 255")
     return inputs.range
-
-
-def require_binary(x: Array, inputs: Inputs) -> None:
-    """Raise DataError, naming the column or the range, where a value is neither 0 nor 1."""
-    flat = x.reshape(len(x), -1)
-    wrong = (flat != 0) & (flat != 1)
-    if not wrong.any():
-        return
-    if inputs.kind == "image":
-        raise DataError(
-            f"the bernoulli likelihood needs pixels that are 0 or 1; these are {flat.min():g} to {flat.max():g}: "
-            "choose --binarize dynamic or threshold, or --likelihood gaussian"
-        )
-    row, c = divmod(int(np.argmax(wrong)), flat.shape[1])
-    raise DataError(
-        f"the bernoulli likelihood needs values that are 0 or 1; column {inputs.names[c]!r} has {flat[row, c]:g}: "
-        "choose --likelihood gaussian"
-    )

@@ -65,7 +65,7 @@ def contest(
         "lead_error": round(error, 4),
         "norm_rank_correlation": None if math.isnan(likeness) else round(likeness, 4),
     }
-    if bundle.manifest.likelihood[0].family == "gaussian":
+    if [likelihood.family for likelihood in bundle.manifest.likelihood] == ["gaussian"]:
         found["log_px"] = {name: _mean(values) for name, values in baselines.log_px(x).items()}
     return found
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from service.manifest import Likelihood as Described
-from training.likelihoods.likelihood import Likelihood, Rows, mix
+from training.likelihoods.likelihood import TAILS, Likelihood, Rows, mix
 
 
 class Bernoulli(Likelihood):
@@ -17,21 +17,14 @@ class Bernoulli(Likelihood):
     log p(x|z) = x theta - softplus(theta). A density only on {0, 1}: on grey values it does not add to one.
     """
 
-    steps = (0.025, 0.975)
-    nothing: Tensor
+    steps = TAILS
 
     def __init__(self, features: int) -> None:
-        super().__init__()
-        self.outputs = features
-        self.register_buffer("nothing", torch.zeros(features), persistent=False)  # goes where the model goes
+        super().__init__(features, features)
 
     def energy(self, theta: Tensor, v: Tensor) -> Tensor:
         """Energy = softplus(theta) - x theta."""
         return functional.softplus(theta) - v * theta
-
-    def peak(self) -> Tensor:
-        """Nothing: the energy is all there is."""
-        return self.nothing
 
     def predict(self, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The quantiles of a Bernoulli are 0 or 1."""
@@ -42,7 +35,7 @@ class Bernoulli(Likelihood):
         return self._interval(mix(weights, theta.sigmoid()))
 
     def _interval(self, mean: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        low, high = self.steps
+        low, high = TAILS
         return mean, (mean > high).to(mean.dtype), (mean > low).to(mean.dtype)
 
     def draw(self, theta: Tensor, u: Tensor) -> Tensor:
@@ -51,8 +44,7 @@ class Bernoulli(Likelihood):
 
     def adapt(self, rows: Rows) -> tuple[Tensor, Tensor]:
         """The logit of the mean, as in Burda et al. 2016; kept away from certainty."""
-        mean = rows.v.sum(dim=0) / rows.observed.sum(dim=0).clamp(min=1)
-        return torch.logit(mean.clamp(1e-3, 1 - 1e-3)), torch.zeros(self.outputs, dtype=torch.bool)
+        return torch.logit(rows.mean().clamp(1e-3, 1 - 1e-3)), torch.zeros(self.outputs, dtype=torch.bool)
 
     def described(self, columns: tuple[str, ...] | None) -> tuple[Described, ...]:
         """Binary data only."""

@@ -3,60 +3,39 @@
 from __future__ import annotations
 
 import math
-from typing import Final, Literal
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
 from service.manifest import Likelihood as Described
-from training.likelihoods.likelihood import Likelihood, Rows, mix
-from training.moments import SIGMA_MIN
-
-Sigma = Literal["feature", "shared"]
-
-NORMAL_95: Final = 1.959963984540054  # the 97.5 % quantile of N(0, 1)
-LOG_SIGMA_MAX: Final = 3.0
+from training.likelihoods.likelihood import NORMAL_95, Rows, mix
+from training.likelihoods.location_scale import LocationScale
+from training.likelihoods.special import standard_normal
 
 
-class Gaussian(Likelihood):
+class Gaussian(LocationScale):
     """
-    Real features; theta is the mean, sigma is learned: one a feature, or one for all.
+    Real features; theta is the mean, and with *sigma* = "row" what log sigma comes from.
 
-    log p(x|z) = -((x - theta)^2 / sigma^2 + log 2 pi) / 2 - log sigma - log scale. log sigma is kept above
-    *log_sigma_min* (from the resolution of the data: no value is sharper than it was recorded) and below 3,
-    smoothly, so that its gradient never dies (Rybkin et al. 2021, section 4).
+    log p(x|z) = -((x - mean)^2 / sigma^2 + log 2 pi) / 2 - log sigma - log scale.
     """
 
     uniforms = 2
-    log_scale: Tensor
-    log_sigma_min: Tensor
-
-    def __init__(self, features: int, sigma: Sigma = "feature") -> None:
-        super().__init__()
-        self.outputs = features
-        self.sigma = sigma
-        self.raw_log_sigma = nn.Parameter(torch.zeros(features if sigma == "feature" else 1))
-        self.register_buffer("log_scale", torch.zeros(features))
-        self.register_buffer("log_sigma_min", torch.full((features,), math.log(SIGMA_MIN)))
-
-    def log_sigma(self) -> Tensor:
-        """Log of the standard deviation of each feature, standardised: (C,)."""
-        capped = LOG_SIGMA_MAX - functional.softplus(LOG_SIGMA_MAX - self.raw_log_sigma)
-        return self.log_sigma_min + functional.softplus(capped - self.log_sigma_min)
 
     def energy(self, theta: Tensor, v: Tensor) -> Tensor:
-        """Energy = (x - theta)^2 / (2 sigma^2)."""
-        return ((v - theta) * (math.sqrt(0.5) * (-self.log_sigma()).exp())).square()
+        """Energy = (x - mean)^2 / (2 sigma^2), and log sigma where it depends on the row."""
+        log_sigma = self.log_sigma(theta)
+        squares = ((v - self.location(theta)) * (math.sqrt(0.5) * (-log_sigma).exp())).square()
+        return squares + log_sigma if self.sigma == "row" else squares
 
     def peak(self) -> Tensor:
-        """-log(2 pi) / 2 - log sigma - log scale."""
-        return -0.5 * math.log(2 * math.pi) - self.log_sigma() - self.log_scale
+        """-log(2 pi) / 2 - log scale, and -log sigma where it is the same for all rows."""
+        constant = -0.5 * math.log(2 * math.pi) - self.log_scale
+        return constant if self.sigma == "row" else constant - self.log_sigma()
 
     def predict(self, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Mean and interval = theta +- 1.96 sigma."""
-        half = NORMAL_95 * self.log_sigma().exp()
-        return theta, theta - half, theta + half
+        """Mean and interval = mean +- 1.96 sigma."""
+        mean, half = self.location(theta), NORMAL_95 * self.log_sigma(theta).exp()
+        return mean, mean - half, mean + half
 
     def predict_mixture(self, theta: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """
@@ -64,36 +43,20 @@ class Gaussian(Likelihood):
 
         Exact for one draw; for several an approximation, close where the draws' means differ by less than sigma.
         """
-        mean = mix(weights, theta)
-        spread = mix(weights, (theta - mean.unsqueeze(1)).square())
-        half = NORMAL_95 * (spread + (2 * self.log_sigma()).exp()).sqrt()
+        location, variance = self.location(theta), (2 * self.log_sigma(theta)).exp()
+        mean = mix(weights, location)
+        spread = mix(weights, (location - mean.unsqueeze(1)).square())
+        half = NORMAL_95 * (spread + (mix(weights, variance) if self.sigma == "row" else variance)).sqrt()
         return mean, mean - half, mean + half
 
     def draw(self, theta: Tensor, u: Tensor) -> Tensor:
-        """Theta + sigma e, with e ~ N(0, 1) of two uniform numbers (Box & Muller 1958)."""
-        radius = (-2 * (1 - u[:, 0]).log()).sqrt()
-        return theta + self.log_sigma().exp() * radius * (2 * math.pi * u[:, 1]).cos()
+        """Mean + sigma e, with e ~ N(0, 1) of two uniform numbers (Box & Muller 1958)."""
+        return self.location(theta) + self.log_sigma(theta).exp() * standard_normal(u[:, 0], u[:, 1])
 
     def adapt(self, rows: Rows) -> tuple[Tensor, Tensor]:
-        """
-        The unit and the floor of each feature; the bias is the mean.
-
-        Features that never change are known from the start, with the least sigma: their residual is 0, so they have no
-        gradient, and stay known however short the fit.
-        """
-        mean = rows.v.sum(dim=0) / rows.observed.sum(dim=0).clamp(min=1)
-        self.log_scale.copy_(rows.scale.log())
-        self.log_sigma_min.copy_(rows.floor)
-        if self.sigma == "feature":
-            self.raw_log_sigma[rows.constant] = self.log_sigma_min[rows.constant] - 5
-        return torch.where(rows.constant, rows.v.amax(dim=0), mean), rows.constant
+        """The unit and the floor of each feature; the bias is the mean, and sigma one standard deviation."""
+        return self.adapt_location(rows, self.nothing)
 
     def described(self, columns: tuple[str, ...] | None) -> tuple[Described, ...]:
         """Any number; the smallest and largest sigma among the features, in original units."""
-        sigma = (self.log_sigma() + self.log_scale).exp().detach()
-        parameters = {
-            "sigma": self.sigma,
-            "smallest_sigma": float(sigma.min()),
-            "largest_sigma": float(sigma.max()),
-        }
-        return (Described(family="gaussian", columns=columns, support="real", parameters=parameters),)
+        return (Described(family="gaussian", columns=columns, support="real", parameters={**self.parameters_said()}),)

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from service.manifest import Inputs
-from training.likelihoods.choose import Family, make_likelihood
-from training.likelihoods.gaussian import Sigma
+from training.likelihoods.choose import Count, Family, make_likelihood
 from training.likelihoods.likelihood import Likelihood, Rows
+from training.likelihoods.location_scale import Sigma
 from training.moments import log_sigma_floor, moments
 from training.scaling import Scaling
 
@@ -36,7 +36,8 @@ class VAEConfig:
     What is needed to build the network again; saved in the checkpoint and the manifest.
 
     *hidden*: widths of the encoder's layers; the decoder has them in reverse. Empty: a linear VAE.
-    *standardise*: false where values pass as they are.
+    *standardise*: false where values pass as they are. *likelihood*, *sigma*, *sigma_value*, *levels*, *count*: see
+    `make_likelihood`.
     """
 
     latent_dim: int
@@ -45,6 +46,9 @@ class VAEConfig:
     activation: Activation = "silu"
     sigma: Sigma = "feature"
     standardise: bool = True
+    sigma_value: float = 1.0
+    levels: int = 0
+    count: Count = "negative-binomial"
 
 
 def default_latent_dim(features: int) -> int:
@@ -71,7 +75,9 @@ class VAE(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         widths = (inputs.features, *config.hidden)
         self.scaling = Scaling(inputs, identity=not config.standardise)
-        self.likelihood: Likelihood = make_likelihood(inputs, config.likelihood, config.sigma)
+        self.likelihood: Likelihood = make_likelihood(
+            inputs, config.likelihood, config.sigma, config.count, config.sigma_value, config.levels
+        )
         self.encoder = _layers(widths, config.activation, generator)
         self.mu = _linear(widths[-1], config.latent_dim, generator)
         self.logvar = _linear(widths[-1], config.latent_dim, generator)
@@ -94,7 +100,11 @@ class VAE(nn.Module):
         with torch.no_grad():
             scale = np.ones(self.inputs.features)
             if self.config.standardise:
-                center, scale = moments(x, self.inputs)
+                if self.likelihood.bounds is None:
+                    center, scale = moments(x, self.inputs)
+                else:
+                    low, high = self.likelihood.bounds
+                    center, scale = np.full_like(scale, low), np.full_like(scale, high - low)
                 self.scaling.center.copy_(torch.from_numpy(center))
                 self.scaling.scale.copy_(torch.from_numpy(scale))
             some = self.scaling(torch.from_numpy(x[:20000].astype(self.inputs.dtype)))

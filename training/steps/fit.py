@@ -21,12 +21,13 @@ from pydantic import JsonValue
 from service.manifest import Data
 from training import checkpoint, data, devices, resume
 from training.assemble import HeldOut, build_bundle
-from training.binarize import binary_inputs, require_binary
+from training.binarize import binary_inputs
 from training.checkpoint import Checkpoint
 from training.errors import Interrupted
 from training.fit import FitOptions, FitResult, default_epochs, fit
 from training.fit_log import FitLog
 from training.interrupt import Interrupt, Terminated, terminable
+from training.likelihoods.choose import as_they_are
 from training.models.mlp import VAE, VAEConfig, default_hidden, default_latent_dim
 from training.output import next_version
 from training.parts import Dealing, Parts, Unseen, deal
@@ -34,6 +35,7 @@ from training.split import Fractions
 from training.state import State
 from training.steps.report import read_log, reported
 from training.steps.said import model_name, say, warn, write_bundle
+from training.support import require_support
 
 
 @dataclass(frozen=True)
@@ -100,8 +102,10 @@ def _job(options: Namespace, file: Path, log: Path, fabric: Fabric) -> _Job:
     dealing = Dealing(fractions, options.binarize, options.seed)
     dataset = data.load(options.data)
     parts = deal(dataset, dealing)
-    if options.likelihood == "bernoulli" and options.binarize == "none":
-        require_binary(dataset.x, dataset.inputs)
+    if options.binarize == "none":
+        for rows in (dataset.x, dataset.test):
+            if rows is not None:
+                require_support(rows, dataset.inputs, options.likelihood, options.levels)
     features = parts.inputs.features
     config = VAEConfig(
         latent_dim=options.latent_dim or default_latent_dim(features),
@@ -109,7 +113,10 @@ def _job(options: Namespace, file: Path, log: Path, fabric: Fabric) -> _Job:
         likelihood=options.likelihood,
         activation=options.activation,
         sigma=options.sigma,
-        standardise=options.likelihood != "bernoulli",
+        standardise=not as_they_are(parts.inputs, options.likelihood),
+        sigma_value=options.sigma_value,
+        levels=options.levels,
+        count=options.count,
     )
     fit_options = FitOptions(
         epochs=options.epochs or default_epochs(len(parts.train), options.batch_size),
