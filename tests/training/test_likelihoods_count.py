@@ -129,6 +129,19 @@ def test_a_mixture_of_counts_has_its_mean_and_about_its_interval() -> None:
         assert mixed[3] > 0.965
 
 
+@given(st.floats(-300, 300), st.floats(-300, 300), st.floats(0, 1), st.floats(-80, 80))
+def test_a_mixture_of_any_counts_is_finite(first: float, second: float, weight: float, raw_log_shape: float) -> None:
+    """Also where one draw has a rate of e^40 and no weight: its square is infinite, and 0 times that is not 0."""
+    weights = torch.tensor([[weight, 1 - weight]])
+    for likelihood in (Poisson(1), NegativeBinomial(1)):
+        with torch.no_grad():
+            for parameter in likelihood.parameters():
+                parameter.fill_(raw_log_shape)
+            answers = likelihood.predict_mixture(torch.tensor([[[first], [second]]]), weights)
+        assert all(bool(answer.isfinite()) for answer in answers)
+        assert float(answers[1]) <= float(answers[2])
+
+
 @pytest.mark.parametrize("shape", [None, 0.3, 3.0, 200.0])
 @pytest.mark.parametrize("rate", [0.05, 2.0, 11.9, 12.1, 500.0])
 def test_counts_are_drawn_as_often_as_they_are_probable(rate: float, shape: float | None) -> None:

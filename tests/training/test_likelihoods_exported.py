@@ -164,6 +164,7 @@ def test_what_is_exported_is_finite_and_the_same(case: tuple[Likelihood, Questio
         assert np.isfinite(got[name]).all(), name
         for other in (want, exact):
             off = np.abs(got[name] - other[name]) - 1e-4 - 1e-4 * np.abs(other[name])
+            off = off[1:] if name == "drawn" else off  # u = 0 is less than any probability, unless that is rounded to 0
             allowed = 0.0 if name in ("log_prob", "energy") else jump
             assert (off <= allowed).all(), (name, off.max(), np.argwhere(off > allowed)[:3])
             assert (off > 0).mean() < 0.02, (name, off.max())

@@ -14,6 +14,7 @@ from training.support import MOST_COUNT
 
 _RATE_BOUND = 40.0  # of |log rate|
 _SHAPE_MIDDLE, _SHAPE_BOUND = 4.0, 8.0  # log r from -4 to 12: 0.02, of many zeros, to 160,000, which is a Poisson
+_MOST_SHARE = 30.0  # log of 1 / w for the least weight w that counts: its square is finite, for a weight of 0
 _POISSON = 20.0  # log r of what is a Poisson in all digits
 
 
@@ -157,7 +158,7 @@ def _mixture(log_rate: Tensor, weights: Tensor, inverse_shape: Tensor | float) -
     """Mean and interval of a mixture: with s^2 the variance of the means m_k, var = m + m^2 / r + s^2 (1 + 1 / r)."""
     mean = mix(weights, log_rate.exp())
     log_mean = mean.clamp(min=1e-30).log()
-    share = (log_rate - log_mean.unsqueeze(1)).exp()  # m_k / m
+    share = (log_rate - log_mean.unsqueeze(1)).clamp(max=_MOST_SHARE).exp()  # m_k / m
     spread = mix(weights, (share - 1).square())
     inverse = inverse_shape + spread * (1 + inverse_shape)
     return mean, *count_interval(log_mean, -inverse.clamp(min=2e-9).log())

@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from training.likelihoods.likelihood import NORMAL_95, TAILS
-from training.likelihoods.special import exp_residual, log1p, log_gamma, standard_normal
+from training.likelihoods.special import log_gamma, standard_normal
 
-_STEPS: Final = 6
+_STEPS: Final = 4
 _MOST_STEP: Final = 4.0
 _LEAST_LOG_SHAPE: Final = math.log(0.05)
 _FEW: Final = 12.0  # rates up to here are drawn from a table
@@ -30,37 +30,33 @@ def count_interval(log_mean: Tensor, log_shape: Tensor) -> tuple[Tensor, Tensor]
 
     P(X <= x) is taken as that of N(0, 1) below w + log(s / w) / w, with w the signed root of the deviance of x + 1/2
     and s its continuity-corrected Wald statistic (Barndorff-Nielsen 1986; Daniels 1987). The x where that is +-1.96 is
-    found by six steps of Newton's method in log x. Where that much is at 0 the end is 0, exactly. A shape below 0.05 is
-    taken as 0.05.
+    found by Newton's method in log x, a fixed number of steps, each few nodes. Where that much is at 0 the end is 0,
+    exactly. A shape below 0.05 is taken as 0.05.
     """
     log_shape = log_shape.clamp(min=_LEAST_LOG_SHAPE)
-    sign = torch.stack([torch.full_like(log_mean, -1.0), torch.full_like(log_mean, 1.0)])
-    relative = ((-log_mean).exp() + (-log_shape).exp()).sqrt()  # standard deviation over mean
-    width = torch.log1p(2 * relative + 0.5 * relative.square())
-    log_x = log_mean + sign * width  # (2, B, C)
+    mean, shape = log_mean.exp(), log_shape.exp()
+    sign = torch.tensor([-1.0, 1.0], dtype=log_mean.dtype, device=log_mean.device).reshape(2, 1, 1)
+    spread = 2 * (1 / mean.clamp(min=1e-30) + 1 / shape).sqrt()  # two standard deviations, over the mean
+    away = (1 + spread + spread.square() / 8).log()  # of log x, from that of the mean
     for _ in range(_STEPS):
-        log_x = _newton(log_x, log_mean, log_shape, sign)
-    ends = (log_x.exp() - 0.5).ceil().clamp(min=0)
-    zero = (-log_shape.exp() * functional.softplus(log_mean - log_shape)).exp()  # P(X = 0)
+        x = (log_mean + sign * away).exp()  # (2, B, C)
+        beyond = x - mean
+        saddle = _log1p(shape * beyond / (mean * (shape + x)))  # log(x (r + m) / (m (r + x)))
+        deviance = 2 * (x * saddle - shape * _log1p(beyond / (mean + shape)))
+        w = deviance.clamp(min=1e-6).sqrt()
+        wald = 2 * torch.sinh(saddle.abs() / 2) * (x + x * x / shape).sqrt()
+        z = w + (wald / w).clamp(min=1e-6).log() / w
+        slope = (x * saddle.abs() / w).clamp(min=1e-6)
+        away = (away + ((NORMAL_95 - z) / slope).clamp(-_MOST_STEP, _MOST_STEP)).clamp(min=1e-4)
+    ends = ((log_mean + sign * away).exp() - 0.5).ceil().clamp(min=0)
+    zero = (-shape * functional.softplus(log_mean - log_shape)).exp()  # P(X = 0)
     lower, upper = (torch.where(zero >= tail, torch.zeros_like(zero), ends[i]) for i, tail in enumerate(TAILS))
     return lower, upper
 
 
-def _newton(log_x: Tensor, log_mean: Tensor, log_shape: Tensor, sign: Tensor) -> Tensor:
-    shape = log_shape.exp()
-    d = functional.softplus(log_x - log_shape) - functional.softplus(log_mean - log_shape)
-    x = log_x.exp()
-    saddle = log1p(shape * ((log_x - log_mean).exp() - 1) / (shape + x))  # log(x (r + m) / (m (r + x)))
-    deviance = 2 * (x * exp_residual(-saddle) + shape * exp_residual(d))
-    w = sign * deviance.clamp(min=1e-12).sqrt()
-    wald = 2 * torch.sinh(saddle / 2) * (x + (2 * log_x - log_shape).exp()).sqrt()
-    ratio = (wald / w).clamp(min=1e-12)
-    z = w + ratio.log() / w
-    slope = (x * saddle / w).clamp(min=1e-12)
-    step = ((sign * NORMAL_95 - z) / slope).clamp(-_MOST_STEP, _MOST_STEP)
-    moved = log_x + step
-    away = sign * (moved - log_mean)  # the two ends stay on their sides of the mean, where w is not 0
-    return torch.where(away > 1e-3, moved, log_mean + sign * 1e-3)
+def _log1p(x: Tensor) -> Tensor:
+    """log(1 + x) to the digits of x, in few nodes; within +-16, where the ratio is 1 in float32."""
+    return 2 * torch.atanh((x / (2 + x)).clamp(-1 + 1e-7, 1 - 1e-7))
 
 
 def poisson_draw(log_rate: Tensor, u: Tensor) -> Tensor:
@@ -97,7 +93,6 @@ def gamma_draw(log_shape: Tensor, u: Tensor) -> Tensor:
     value = raised + root * w + (square - 1) / 3 + w * (square - 7) / (36 * root)
     value = value - (square * (3 * square + 7) - 16) / (810 * raised)
     value = value + w * (square * (9 * square + 256) - 433) / (38880 * raised * root)
-    total = value.clamp(min=1e-6).log() - log_shape
-    for i in range(_RAISE):
-        total = total + (1 - u[:, 2 + i]).log() / (shape + i)
-    return total
+    lowered = shape + torch.arange(_RAISE, dtype=shape.dtype, device=shape.device).unsqueeze(-1)  # (8, C)
+    factors = ((1 - u[:, 2 : 2 + _RAISE]).log() / lowered).sum(dim=1)
+    return value.clamp(min=1e-6).log() - log_shape + factors

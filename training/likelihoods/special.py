@@ -26,13 +26,13 @@ def log_gamma(x: Tensor) -> Tensor:
 
     Stirling's series from 8 on; below, log Gamma(x) = log Gamma(x + 8) - log(x (x + 1) ... (x + 7)).
     """
-    low = x.clamp(max=_SHIFT)
-    product = low
-    for i in range(1, _SHIFT):
-        product = product * (low + i)
-    y = torch.where(x < _SHIFT, x + _SHIFT, x)
+    below = x < _SHIFT
+    product = (
+        (x.clamp(max=_SHIFT).unsqueeze(-1) + torch.arange(_SHIFT, dtype=x.dtype, device=x.device)).log().sum(dim=-1)
+    )
+    y = torch.where(below, x + _SHIFT, x)
     whole = (y - 0.5) * y.log() - y + HALF_LOG_2_PI + _series(y)
-    return whole - torch.where(x < _SHIFT, product.log(), torch.zeros_like(x))
+    return whole - torch.where(below, product, torch.zeros_like(x))
 
 
 def stirling_error(x: Tensor) -> Tensor:
@@ -42,29 +42,19 @@ def stirling_error(x: Tensor) -> Tensor:
     Loader 2000, "Fast and accurate computation of binomial probabilities". Of the size of 1 / (12 x), and not lost in a
     difference of large numbers: below 8 by the recurrence error(x) = error(x + 1) + (x + 1/2) log(1 + 1/x) - 1.
     """
-    low = x.clamp(max=_SHIFT)
-    total = torch.zeros_like(x)
-    for i in range(_SHIFT):
-        total = total + ((low + (i + 0.5)) * (1 + 1 / (low + i)).log() - 1)
-    small = x < _SHIFT
-    return _series(torch.where(small, x + _SHIFT, x)) + torch.where(small, total, torch.zeros_like(x))
+    below = x < _SHIFT
+    low = x.clamp(max=_SHIFT).unsqueeze(-1) + torch.arange(_SHIFT, dtype=x.dtype, device=x.device)
+    total = ((low + 0.5) * (1 + 1 / low).log() - 1).sum(dim=-1)
+    return _series(torch.where(below, x + _SHIFT, x)) + torch.where(below, total, torch.zeros_like(x))
 
 
 def exp_residual(x: Tensor) -> Tensor:
     """exp(x) - 1 - x; by its series within 1/2 of 0, where the difference would cancel."""
     near = x.clamp(-0.5, 0.5)
-    series = torch.ones_like(near)
-    for n in range(9, 2, -1):
-        series = 1 + near * series / n
-    return torch.where(x.abs() < 0.5, 0.5 * near.square() * series, x.exp() - 1 - x)
-
-
-def log1p(x: Tensor) -> Tensor:
-    """log(1 + x) for x > -1; within 1/4 of 0 as 2 artanh(x / (2 + x)), by its series."""
-    ratio = x.clamp(-0.25, 0.25) / (2 + x.clamp(-0.25, 0.25))
-    square = ratio.square()
-    series = 2 * ratio * (1 + square * (1 / 3 + square * (1 / 5 + square * (1 / 7 + square / 9))))
-    return torch.where(x.abs() < 0.25, series, (1 + x).log())
+    series = torch.full_like(near, 1 / math.factorial(9))
+    for n in range(8, 1, -1):
+        series = 1 / math.factorial(n) + near * series
+    return torch.where(x.abs() < 0.5, near.square() * series, x.exp() - 1 - x)
 
 
 def log1mexp(x: Tensor) -> Tensor:
