@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from service.manifest import Likelihood as Described
 from training.likelihoods.likelihood import TAILS, Likelihood, Rows, mix
+from training.likelihoods.special import softplus
 
 
 class Bernoulli(Likelihood):
@@ -24,7 +24,7 @@ class Bernoulli(Likelihood):
 
     def energy(self, theta: Tensor, v: Tensor) -> Tensor:
         """Energy = softplus(theta) - x theta."""
-        return functional.softplus(theta) - v * theta
+        return softplus(theta) - v * theta
 
     def predict(self, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The quantiles of a Bernoulli are 0 or 1."""

@@ -7,9 +7,9 @@ from typing import Final, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from training.likelihoods.likelihood import Likelihood, Rows
+from training.likelihoods.special import softplus
 from training.moments import SIGMA_MIN
 
 Sigma = Literal["fixed", "shared", "feature", "row"]
@@ -80,5 +80,5 @@ class LocationScale(Likelihood):
         return {"sigma": self.sigma, "smallest_sigma": float(sigma.min()), "largest_sigma": float(sigma.max())}
 
     def _bounded(self, raw: Tensor) -> Tensor:
-        capped = LOG_SIGMA_MAX - functional.softplus(LOG_SIGMA_MAX - raw)
-        return self.log_sigma_min + functional.softplus(capped - self.log_sigma_min)
+        capped = LOG_SIGMA_MAX - softplus(LOG_SIGMA_MAX - raw)
+        return self.log_sigma_min + softplus(capped - self.log_sigma_min)

@@ -6,12 +6,11 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from service.manifest import Likelihood as Described
 from training.likelihoods.likelihood import Rows, mix
 from training.likelihoods.location_scale import LocationScale, Sigma
-from training.likelihoods.special import log1mexp
+from training.likelihoods.special import log1mexp, softplus
 
 _LOGIT_95 = math.log(0.975 / 0.025)
 _FAR = 1e6  # an edge that is not there, in ranges
@@ -47,7 +46,7 @@ class DiscretisedLogistic(LocationScale):
         above = (level + 0.5) / self.last + _FAR * end
         below = (level - 0.5) / self.last - _FAR * first
         inverse = (-log_sigma).exp()
-        tails = functional.softplus((location - above) * inverse) + functional.softplus((below - location) * inverse)
+        tails = softplus((location - above) * inverse) + softplus((below - location) * inverse)
         return tails - (1 - first) * (1 - end) * log1mexp(inverse / self.last)
 
     def predict(self, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -126,4 +125,4 @@ class DiscretisedLogistic(LocationScale):
 
     def _over(self, location: Tensor, scale: Tensor, low: Tensor, high: Tensor) -> Tensor:
         """The integral of sigmoid((location - t) / scale) over t from *low* to *high*."""
-        return scale * (functional.softplus((location - low) / scale) - functional.softplus((location - high) / scale))
+        return scale * (softplus((location - low) / scale) - softplus((location - high) / scale))

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from service.manifest import Likelihood as Described
 from training.likelihoods.categorical import described_by_levels
 from training.likelihoods.likelihood import TAILS, Likelihood, Rows, mix
-from training.likelihoods.special import log1mexp
+from training.likelihoods.special import log1mexp, softplus
 
 _FAR = 1e9  # a cut point that is not there
 _LEAST_STEP = 1e-3
@@ -40,7 +39,7 @@ class Ordinal(Likelihood):
 
     def cut_points(self) -> Tensor:
         """Of each feature, in order, and far away where a feature has no more: (C, cuts)."""
-        steps = functional.softplus(self.raw_steps) + _LEAST_STEP
+        steps = softplus(self.raw_steps) + _LEAST_STEP
         points = torch.cat([self.first_cut, self.first_cut + steps.cumsum(dim=-1)], dim=-1)
         return torch.where(self.absent, _FAR, points)
 
@@ -51,7 +50,7 @@ class Ordinal(Likelihood):
         start = torch.arange(self.features, device=v.device) * (self.cuts + 2)
         index = torch.minimum(v.round().clamp(min=0), self.last).long() + start
         below, above = table.flatten()[index], table.flatten()[index + 1]
-        tails = functional.softplus(theta - above) + functional.softplus(below - theta)
+        tails = softplus(theta - above) + softplus(below - theta)
         return tails - log1mexp(above - below)
 
     def predict(self, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -13,6 +13,7 @@ from typing import Final
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 HALF_LOG_2_PI: Final = 0.5 * math.log(2 * math.pi)
 
@@ -55,6 +56,18 @@ def exp_residual(x: Tensor) -> Tensor:
     for n in range(8, 1, -1):
         series = 1 / math.factorial(n) + near * series
     return torch.where(x.abs() < 0.5, near.square() * series, x.exp() - 1 - x)
+
+
+def softplus(x: Tensor) -> Tensor:
+    """
+    log(1 + exp(x)), to 5e-7; in a graph written out, because onnxruntime's own takes ten times as long on a CPU.
+
+    (1.31, 800,000 float32: 17 ms and 1.7 ms.) Below -16 it is 0 there: where small values are multiplied by
+    large ones, take `functional.softplus`.
+    """
+    if torch.compiler.is_exporting():
+        return x.clamp(min=0) + (1 + (-x.abs()).exp()).log()
+    return functional.softplus(x)
 
 
 def log1mexp(x: Tensor) -> Tensor:
