@@ -141,6 +141,8 @@ def test_levels_of_a_logistic_are_drawn_as_often_as_they_are_probable(scale: flo
     """A chi-square test on 4,096 points that fill the cube."""
     likelihood = logistic(17, scale)
     drawn = likelihood.draw(torch.full((4096, 1), 0.42), sobol(likelihood, 4096)).detach().squeeze(1) * 16
+    ends = likelihood.draw(torch.full((2, 1), 0.42), torch.tensor([0.001, 0.999]).reshape(2, 1, 1)).detach()
+    assert float(ends[0]) <= float(ends[1])
     expected = masses(likelihood, 0.42)
     seen = np.bincount(drawn.round().long().numpy(), minlength=17)
     often = expected > 1e-3
@@ -152,13 +154,13 @@ def test_levels_of_a_logistic_are_drawn_as_often_as_they_are_probable(scale: flo
 def test_a_mixture_of_logistics_has_its_mean_and_about_its_interval() -> None:
     """Locations that differ by less than the scale: each tail is within 0.01 of 2.5 %."""
     likelihood, weights = logistic(256, 6.0), torch.tensor([[0.3, 0.4, 0.3]])
-    theta = torch.tensor([0.30, 0.32, 0.34]).reshape(1, 3, 1)
+    theta = torch.tensor([0.28, 0.32, 0.36]).reshape(1, 3, 1)
     mean, lower, upper = (float(part.detach()) * 255 for part in likelihood.predict_mixture(theta, weights))
     exact = sum(float(w) * masses(likelihood, float(theta[0, k, 0])) for k, w in enumerate(weights[0]))
     assert isinstance(exact, np.ndarray)
     assert mean == pytest.approx(float(exact @ np.arange(256)), abs=0.006)
     below = np.cumsum(exact)
-    assert below[round(lower)] == pytest.approx(0.025, abs=0.01)
+    assert below[round(lower)] == pytest.approx(0.025, abs=0.01)  # 0.048 without what the locations add
     assert below[round(upper)] == pytest.approx(0.975, abs=0.01)
 
 
