@@ -28,6 +28,26 @@ def p_values(calibration: Floats, scores: Floats) -> Floats:
     return (1 + len(calibration) - below) / (len(calibration) + 1)
 
 
+def mask_bins(shares: Floats, ends: Floats) -> NDArray[np.int64]:
+    """
+    The bin of each row by its share of missing values, among those that may be missing: (B,) -> (B,).
+
+    0 where none is missing; i where the share is in (ends[i - 2], ends[i - 1]]. *ends*: ascending, the last is 1.
+    """
+    return np.where(shares > 0, 1 + np.searchsorted(ends, shares, side="left"), 0)
+
+
+def completed(scores: Floats, mask: NDArray[np.bool_], absent: Floats) -> Floats:
+    """
+    Scores as if nothing were missing: each plus what its missing features add to that of a normal row: (B,) -> (B,).
+
+    Without it, rows that lack different features would be ranked by which they lack: a density is in nats of the
+    original units. *mask*: (B, C), true where observed. *absent*: (C,), the array of `Calibrated.absent_key`.
+    """
+    whole: Floats = scores + (~mask).astype(np.float64) @ absent
+    return whole
+
+
 def rows_needed(alpha: float) -> int:
     """The least n with which a row can have p <= alpha: 1/(n+1) <= alpha. Requires alpha >= MIN_ALPHA."""
     n = math.ceil(1 / alpha) - 1

@@ -85,6 +85,18 @@ class Inputs(_Part):
         return math.prod(self.shape)
 
     @property
+    def may_be_missing(self) -> tuple[bool, ...]:
+        """Whether its value may be missing, one a feature."""
+        if self.columns is None:
+            return (False,) * self.features
+        return tuple(column.missing for column in self.columns)
+
+    @property
+    def masked(self) -> bool:
+        """Whether any value may be missing: then encoder and scorer take a mask, (B, C), true where it was observed."""
+        return self.columns is not None and any(column.missing for column in self.columns)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """One name a feature: the columns', or the index of the pixel ("3,5")."""
         if self.columns is not None:
@@ -208,6 +220,11 @@ class Calibrated(_Part):
         """The name of its per-feature scores in calibration.npz, where the kind has an explanation."""
         return f"features/{self.kind}/{self.samples}/{self.group}/{self.mask_bin}"
 
+    @property
+    def absent_key(self) -> str:
+        """The name of what each feature adds to the score of a normal row, (C,), where rows of this bin lack some."""
+        return f"absent/{self.kind}/{self.samples}/{self.group}/{self.mask_bin}"
+
 
 class Scoring(_Part):
     """What anomaly-score does when the caller does not say."""
@@ -242,6 +259,13 @@ class Manifest(_Part):
     graphs: dict[GraphName, Graph] = Field(description="the ONNX files")
     scoring: Scoring = Scoring()
     calibrated: tuple[Calibrated, ...] = Field((), description="the scores that may be asked for")
+    mask_bins: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        (),
+        description="upper ends of the bins of the share of missing values among the columns that may be missing; "
+        "mask_bin 0 is of rows where none is missing, mask_bin i of shares above mask_bins[i-2] up to mask_bins[i-1]; "
+        "none where no value may be missing",
+        examples=[[0.1, 0.25, 0.5, 1.0]],
+    )
     evaluation: dict[str, JsonValue] = Field(
         default_factory=dict, description="bounds of log p(x), false alarms and baselines on rows that it has not seen"
     )
@@ -260,6 +284,7 @@ class Manifest(_Part):
         for name, wanted in optional.items():
             if wanted != (name in self.graphs):
                 raise ValueError(f"graph {name}: the rest of the manifest says {'there' if wanted else 'not there'}")
+        self._check_masks()
         files = [graph.file for graph in self.graphs.values()]
         if len(set(files)) != len(files):
             raise ValueError("two graphs name the same file")
@@ -273,3 +298,19 @@ class Manifest(_Part):
             if kind not in self.capabilities.score_kinds:
                 raise ValueError(f"{kind} is calibrated, but not among the score kinds")
         return self
+
+    def _check_masks(self) -> None:
+        if self.capabilities.missing != self.inputs.masked:
+            raise ValueError("capabilities.missing does not say what the columns say")
+        for name, graph in self.graphs.items():
+            wanted = self.inputs.masked and any(tensor.name == "x" for tensor in graph.inputs)
+            if wanted != any(tensor.name == "mask" for tensor in graph.inputs):
+                raise ValueError(f"graph {name} {'takes no mask' if wanted else 'takes a mask that nothing needs'}")
+        bins = self.mask_bins
+        if bool(bins) != self.inputs.masked:
+            raise ValueError("mask_bins are there where values may be missing, and only there")
+        if bins and (list(bins) != sorted(set(bins)) or bins[-1] != 1):
+            raise ValueError("mask_bins must ascend, and end with 1")
+        for entry in self.calibrated:
+            if entry.mask_bin > len(bins):
+                raise ValueError(f"{entry.kind} is calibrated for mask_bin {entry.mask_bin}; there are {len(bins)}")

@@ -100,6 +100,13 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
     add("--learning-rate", type=_positive, metavar="X", default=2e-3, help="the first (default %(default)s), of AdamW")
     add("--warmup-epochs", type=_share, metavar="N", default=10.0, help="KL weight from 0 to 1 (default %(default)s)")
     add("--patience", type=_count, metavar="N", default=30, help="epochs without a better ELBO (default %(default)s)")
+    add(
+        "--mask-rate",
+        type=_rate,
+        metavar="X",
+        default=0.5,
+        help="of columns that may be missing, hide up to this share of a row in training (default %(default)s)",
+    )
     add("--validation", type=_share, metavar="X", default=0.1, help="fraction for early stopping (default %(default)s)")
     add("--calibration", type=_share, metavar="X", default=0.15, help="fraction for thresholds (default %(default)s)")
     add("--test", type=_share, metavar="X", default=0.15, help="fraction for the evaluation (default %(default)s)")
@@ -180,6 +187,12 @@ def _threads(text: str) -> int:
 
 
 def _share(text: str) -> float:
+    return _at_least(0, float(text))
+
+
+def _rate(text: str) -> float:
+    if float(text) >= 1:
+        raise argparse.ArgumentTypeError(f"{text} is too large: below 1")
     return _at_least(0, float(text))
 
 

@@ -22,6 +22,7 @@ from training.calibrate import KINDS, SAMPLES, Calibration, calibrate
 from training.evaluate import evaluate
 from training.export import export_graphs
 from training.graphs import specs
+from training.masks import default_bins
 from training.models.mlp import VAE
 from training.noise import noise_table
 from training.output import now
@@ -80,9 +81,19 @@ def build_bundle(
     check_parity(vae, graphs, seed)
     eps = noise_table(vae.config.latent_dim, seed)
     engine = Engine(_by_name(graphs), threads=threads)
-    found = Calibration((), {})
+    found, mask_bins = Calibration((), {}), default_bins(vae.inputs)
     if len(held_out.calibration):
-        found = calibrate(engine, vae.inputs, eps, held_out.calibration, Scoring().samples, samples)
+        found = calibrate(
+            engine,
+            vae.inputs,
+            eps,
+            held_out.calibration,
+            Scoring().samples,
+            samples,
+            mask_bins=mask_bins,
+            reference=None if held_out.learned is None else held_out.learned[1],
+            seed=seed,
+        )
     manifest = Manifest(
         name=name,
         version=version,
@@ -94,12 +105,15 @@ def build_bundle(
         capabilities=Capabilities(
             operations=(*_PLAIN, "anomaly-score") if found.entries else _PLAIN,
             score_kinds=KINDS if found.entries else (),
+            draw=True,
+            missing=vae.inputs.masked,
         ),
         inputs=_inputs(vae),
         latent=Latent(dim=vae.config.latent_dim),
         likelihood=vae.likelihood.described(vae.inputs.names if vae.inputs.columns is not None else None),
         graphs=specs(vae),
         calibrated=found.entries,
+        mask_bins=mask_bins,
     )
     golden = golden_vectors(vae, eps, seed)
     made = Bundle(Path(name), "", manifest, _by_name(graphs), eps, found.arrays, golden, {})

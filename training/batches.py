@@ -1,5 +1,5 @@
 """
-What each step of the fit is fed: its rows, standardised, and its draws from N(0, I).
+What each step of the fit is fed: its rows, standardised, some of their values hidden, and its draws from N(0, I).
 
 Everything drawn in an epoch is a function of (seed, epoch, block), a block being a few steps in a row. So a fit can go
 on from any step without the state of a generator, and processes that share a batch draw the same without talking.
@@ -25,14 +25,15 @@ RESIDENT_BYTES = 2**30
 
 _BLOCK_VALUES = 2**20  # numbers in the rows of a block: 4 MiB, which a cache holds
 _MOST_STEPS = 64
-_ORDER, _ADAPT, _NOISE, _BINARY = 2, 3, 4, 5  # streams of the seed; split.py has 1, parts.py 7
+_ORDER, _ADAPT, _NOISE, _BINARY, _MASK = 2, 3, 4, 5, 10  # streams of the seed; split.py has 1, parts.py 7
 
 
 class Batches:
     """
     The batches of one process: of each batch its own slice, a rank's share of the rows.
 
-    *train*: (n, *shape) in original units. *draw* makes model inputs of rows, anew in every epoch.
+    *train*: (n, *shape) in original units. *draw* makes model inputs of rows, anew in every epoch. *mask_rate*: of the
+    columns that may be missing, a share of each row between 0 and this, uniformly drawn, is hidden in every epoch.
     """
 
     def __init__(
@@ -45,10 +46,12 @@ class Batches:
         rank: int = 0,
         processes: int = 1,
         resident_bytes: int = RESIDENT_BYTES,
+        mask_rate: float = 0.0,
     ) -> None:
         self.steps = math.ceil(len(train) / batch_size)
         self._vae, self._train, self._draw = vae, train, draw
         self._seed, self._rank, self._processes = seed, rank, processes
+        self._mask_rate = mask_rate if vae.inputs.masked else 0.0
         features = vae.inputs.features
         self._span = max(1, min(_MOST_STEPS, _BLOCK_VALUES // (features * batch_size)))
         self._resident: Tensor | None = None
@@ -59,7 +62,8 @@ class Batches:
         """
         The steps of *epoch* after the first *done* ones.
 
-        Each is v (b, C), eps (b, L) and the number of rows of the whole batch, of which b are this process's.
+        Each is v (b, C), NaN where missing or hidden, eps (b, L) and the number of rows of the whole batch, of which b
+        are this process's.
         """
         order = np.random.default_rng([self._seed, _ORDER, epoch]).permutation(len(self._train))
         batches = np.array_split(order, self.steps)
@@ -82,7 +86,18 @@ class Batches:
             if self._draw is not None:
                 x = self._draw(x, np.random.default_rng([self._seed, _BINARY, *place]))
             v = standardised(self._vae, x)
+        if self._mask_rate:
+            hidden = self._hidden(len(rows), np.random.default_rng([self._seed, _MASK, *place]))
+            v.masked_fill_(torch.from_numpy(hidden).to(device), math.nan)
         return v, normals((len(rows), self._vae.config.latent_dim), [self._seed, _NOISE, *place]).to(device)
+
+    def _hidden(self, rows: int, generator: np.random.Generator) -> NDArray[np.bool_]:
+        """Which values are hidden: (rows, C)."""
+        rate = self._mask_rate * generator.random((rows, 1), np.float32)
+        hidden: NDArray[np.bool_] = (generator.random((rows, self._vae.inputs.features), np.float32) < rate) & np.array(
+            self._vae.inputs.may_be_missing
+        )
+        return hidden
 
 
 def adaptation_rows(train: Array, draw: Draw | None, seed: int) -> Array:
@@ -91,7 +106,11 @@ def adaptation_rows(train: Array, draw: Draw | None, seed: int) -> Array:
 
 
 def standardised(vae: VAE, x: Array) -> Tensor:
-    """Rows as the networks take them, on the model's device: (n, *shape) -> (n, C) float32, a piece at a time."""
+    """
+    Rows as the networks take them, but for NaN, a missing value, which stays: (n, *shape) -> (n, C) float32.
+
+    On the model's device, a piece at a time.
+    """
     device, features = vae.theta.weight.device, vae.inputs.features
     v = torch.empty((len(x), features), device=device)
     size = max(1, _BLOCK_VALUES // features)

@@ -41,7 +41,8 @@ def contest(
     AUROC and average precision of every score kind and every baseline, and the baselines' mean log p(x) in nats.
 
     *x*, *anomalies*: held-out rows; *train*, *validation*: what the baselines learn from; all (n, *shape). Without
-    anomalies: the rows of *x* with each feature shuffled by itself, which breaks dependence and keeps marginals.
+    anomalies: the rows of *x* with each feature shuffled by itself, which breaks dependence and keeps marginals. To the
+    baselines a missing value is the mean.
     """
     inputs, seen = bundle.manifest.inputs, bundle.manifest.latent.dim
     baselines = fit_baselines(train, validation, inputs, seen, seed)
@@ -65,7 +66,8 @@ def contest(
         "lead_error": round(error, 4),
         "norm_rank_correlation": None if math.isnan(likeness) else round(likeness, 4),
     }
-    if [likelihood.family for likelihood in bundle.manifest.likelihood] == ["gaussian"]:
+    families = {likelihood.family for likelihood in bundle.manifest.likelihood}
+    if families == {"gaussian"} and not inputs.masked:  # densities of the same values
         found["log_px"] = {name: _mean(values) for name, values in baselines.log_px(x).items()}
     return found
 

@@ -19,7 +19,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from service.manifest import Inputs
-from training.moments import log_sigma_floor, moments
+from training.moments import constant, log_sigma_floor, moments
 
 Array = NDArray[np.generic]
 Floats = NDArray[np.float64]
@@ -36,6 +36,8 @@ class Standard:
     """
     Rows as the detectors take them: u = clamp((x - center) / scale), (n, *shape) -> (n, C) float64.
 
+    A missing value, NaN, becomes the mean: none of the detectors knows of missing values.
+
     *varies*: (C,), false for a table's columns in which all training rows agree. *floor*: (C,), the least sigma,
     standardised.
     """
@@ -43,9 +45,7 @@ class Standard:
     def __init__(self, train: Array, inputs: Inputs) -> None:
         self.center, self.scale = moments(train, inputs)
         self.floor = np.exp(log_sigma_floor(train, inputs, self.scale))
-        flat = train.reshape(len(train), -1)
-        constant = inputs.kind == "table" and (flat == flat[0]).all(axis=0)
-        self.varies = ~np.broadcast_to(constant, (inputs.features,))
+        self.varies = ~constant(train) if inputs.kind == "table" else np.ones(inputs.features, bool)
         self.clamp = max(inputs.clamp, CLAMP)
 
     def __call__(self, x: Array) -> Floats:
@@ -53,7 +53,7 @@ class Standard:
         flat = x.reshape(len(x), -1).astype(np.float64)
         with np.errstate(over="ignore"):  # an infinity is clamped like any other distance
             u: Floats = (flat - self.center) / self.scale
-        return u.clip(-self.clamp, self.clamp)
+        return np.where(np.isnan(u), 0.0, u.clip(-self.clamp, self.clamp))
 
     def constant_log_px(self, u: Floats) -> Floats:
         """The log density of the constant features, and the Jacobian of all: (n, C) -> (n,), original units."""

@@ -8,6 +8,7 @@ B rows, K draws, L latents.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import numpy as np
@@ -17,7 +18,8 @@ from pydantic import JsonValue
 from service import calibration
 from service.bundle import Bundle
 from service.engine import Engine
-from service.manifest import Inputs
+from service.manifest import Calibrated, Inputs, Threshold
+from training import masks
 from training.contest import contest
 from training.ranking import auroc
 from training.scorer import chunks, scores_of
@@ -27,6 +29,7 @@ Floats = NDArray[np.float64]
 
 ACTIVE: Final = 0.01
 _CHUNK_VALUES = 2**21
+_STREAM = 13  # of the seed: the values that are hidden
 
 
 def evaluate(
@@ -47,7 +50,7 @@ def evaluate(
     report |= latents(engine, bundle.manifest.inputs, x)
     if bundle.manifest.calibrated:
         scores = scores_of(bundle, engine, x)
-        report["false_alarms"] = false_alarms(bundle, scores[bundle.manifest.scoring.kind])
+        report["false_alarms"] = list(false_alarms(bundle, engine, x, scores[bundle.manifest.scoring.kind], seed))
         if anomalies is not None:
             report["anomalies"] = len(anomalies)
             found = scores_of(bundle, engine, anomalies)
@@ -69,15 +72,16 @@ def bounds(
     so that any K fits in memory (Burda et al. 2016, eq. 8).
     """
     generator = np.random.default_rng([seed, 4])
-    latent_dim = engine.run("encoder", {"x": np.ascontiguousarray(x[:1], inputs.dtype)})["mu"].shape[1]
+    latent_dim = engine.run("encoder", next(chunks(x, inputs, 1)))["mu"].shape[1]
     at_once = min(draws, at_once)
     log_px_z, kl, log_px = [], [], []
     # rows of a chunk share their draws: were all rows in one, the error of the draws would not average out
     for rows in chunks(x, inputs, max(1, min(8, _CHUNK_VALUES // (at_once * inputs.features)))):
-        total, most, log_sum = np.zeros(len(rows)), np.full(len(rows), -np.inf), np.zeros(len(rows))
+        n = len(rows["x"])
+        total, most, log_sum = np.zeros(n), np.full(n, -np.inf), np.zeros(n)
         for start in range(0, draws, at_once):
             eps = generator.standard_normal((min(at_once, draws - start), latent_dim), np.float32)
-            got = engine.run("scorer", {"x": rows, "eps": eps}, ("log_w", "log_px_z", "kl"))
+            got = engine.run("scorer", {**rows, "eps": eps}, ("log_w", "log_px_z", "kl"))
             log_w = got["log_w"].astype(np.float64)  # (B, K)
             total += got["log_px_z"].astype(np.float64).sum(axis=1)
             higher = np.maximum(most, log_w.max(axis=1))
@@ -102,36 +106,48 @@ def latents(engine: Engine, inputs: Inputs, x: Array) -> dict[str, JsonValue]:
 
     Burda et al. 2016, section 5.2.
     """
-    parts = [engine.run("encoder", {"x": rows}) for rows in chunks(x, inputs, 1024)]
+    parts = [engine.run("encoder", rows) for rows in chunks(x, inputs, 1024)]
     mu = np.concatenate([part["mu"] for part in parts]).astype(np.float64)
     logvar = np.concatenate([part["logvar"] for part in parts]).astype(np.float64)
     kl = 0.5 * (np.square(mu) + np.exp(logvar) - logvar - 1).mean(axis=0)
     return {"active_units": int((mu.var(axis=0) > ACTIVE).sum()), "kl_per_latent": [round(v, 4) for v in kl.tolist()]}
 
 
-def false_alarms(bundle: Bundle, scores: Floats) -> list[JsonValue]:
+def false_alarms(bundle: Bundle, engine: Engine, x: Array, scores: Floats, seed: int = 0) -> Iterator[JsonValue]:
     """
-    For each calibrated alpha of the default score: how many normal rows it flags by their *scores*, and may flag.
+    For each calibrated alpha of the default score: how many normal rows it flags, and may flag.
 
-    The count on m rows, given n calibration rows, is beta-binomial; its central 90 % interval stands beside it.
+    *x*: (n, *shape), and the default *scores* of these, (n,). Where values may be missing, for each bin of their share
+    by itself, with more of them hidden as in calibration. The count on m rows, given n calibration rows, is
+    beta-binomial; its central 90 % interval stands beside it.
     """
-    scoring = bundle.manifest.scoring
-    entry = next(e for e in bundle.manifest.calibrated if (e.kind, e.samples) == (scoring.kind, scoring.samples))
-    found: list[JsonValue] = []
-    for threshold in entry.thresholds:
-        k = calibration.rank(entry.rows, threshold.alpha)
-        low, high = beta_binomial_interval(len(scores), entry.rows + 1 - k, k)
-        flagged = int((scores > threshold.threshold).sum())
-        found.append(
-            {
-                "alpha": threshold.alpha,
-                "flagged": flagged,
-                "rate": flagged / len(scores),
-                "interval": [low / len(scores), high / len(scores)],
-                "inside": low <= flagged <= high,
-            }
-        )
-    return found
+    manifest = bundle.manifest
+    scoring, inputs = manifest.scoring, manifest.inputs
+    entries = {e.mask_bin: e for e in manifest.calibrated if (e.kind, e.samples) == (scoring.kind, scoring.samples)}
+    parts: Iterable[tuple[int, Floats]] = [(0, scores)]
+    if inputs.masked:
+        by_bin = masks.by_bin(x, inputs, manifest.mask_bins, (seed, _STREAM))
+        parts = ((bin_, scores_of(bundle, engine, rows, seed)[scoring.kind]) for bin_, rows in by_bin)
+    ends = (0.0, 0.0, *manifest.mask_bins)
+    for bin_, found in parts:
+        if bin_ in entries:
+            shares: list[JsonValue] = list(ends[bin_ : bin_ + 2])
+            for threshold in entries[bin_].thresholds:
+                yield {**_alarms(entries[bin_], found, threshold), "mask_bin": bin_, "missing": shares}
+
+
+def _alarms(entry: Calibrated, scores: Floats, threshold: Threshold) -> dict[str, JsonValue]:
+    k = calibration.rank(entry.rows, threshold.alpha)
+    low, high = beta_binomial_interval(len(scores), entry.rows + 1 - k, k)
+    flagged = int((scores > threshold.threshold).sum())
+    return {
+        "alpha": threshold.alpha,
+        "rows": len(scores),
+        "flagged": flagged,
+        "rate": flagged / len(scores),
+        "interval": [low / len(scores), high / len(scores)],
+        "inside": low <= flagged <= high,
+    }
 
 
 def beta_binomial_interval(m: int, a: int, b: int, level: float = 0.9) -> tuple[int, int]:

@@ -23,7 +23,7 @@ from training.graphs import modules, specs
 from training.models.mlp import VAE
 
 _EXAMPLE = {"batch": 3, "draws": 2}
-_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+_DTYPES = {"float32": torch.float32, "float64": torch.float64, "bool": torch.bool}
 
 
 def export_graphs(vae: VAE) -> dict[GraphName, bytes]:

@@ -47,7 +47,7 @@ class FitOptions:
     How to fit; lengths in epochs. *epochs* 0 means `default_epochs`.
 
     *minutes*: stop after the epoch in which they are over, those of earlier runs included. *threads*: of PyTorch,
-    0 = its own choice.
+    0 = its own choice. *mask_rate*: see `Batches`; of no effect where no value may be missing.
     """
 
     epochs: int = 0
@@ -58,6 +58,7 @@ class FitOptions:
     minutes: float = math.inf
     seed: int = 0
     threads: int = 0
+    mask_rate: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -94,10 +95,10 @@ def fit(
     """
     Fit *vae* in place to *train*, (n, *shape) in original units; the weights of the best epoch stay, on the CPU.
 
-    *draw* makes model inputs of a batch of training rows (dynamic binarisation). *log* gets one record an epoch,
-    *warn* a line when steps were skipped, *save* the state now and then; these three in the first process only.
-    *fabric*: where to run; by default on the CPU. Raises FitError when the loss stays non-finite, Interrupted after
-    a signal, when the state was saved.
+    NaN is a missing value. *draw* makes model inputs of a batch of training rows (dynamic binarisation). *log* gets one
+    record an epoch, *warn* a line when steps were skipped, *save* the state now and then; these three in the first
+    process only. *fabric*: where to run; by default on the CPU. Raises FitError when the loss stays non-finite,
+    Interrupted after a signal, when the state was saved.
     """
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -154,7 +155,9 @@ class _Loop:
         if resume is not None:
             self.stepper.restore(resume.moments)
         rank, processes = fabric.global_rank, fabric.world_size
-        self.batches = Batches(vae, train, draw, options.batch_size, options.seed, rank, processes)
+        self.batches = Batches(
+            vae, train, draw, options.batch_size, options.seed, rank, processes, mask_rate=options.mask_rate
+        )
         self._vae, self._options, self._fabric, self._saver = vae, options, fabric, saver
 
     def epoch(self, measure: Validation) -> Record:

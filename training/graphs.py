@@ -1,8 +1,9 @@
 """
-What is exported: the three functions of a bundle as modules of tensors, original units in, original units out.
+What is exported: the functions of a bundle as modules of tensors, original units in, original units out.
 
-The names of the tensors are those of design and service; the likelihood's maths is nowhere else. No randomness:
-eps is an input. B rows, K draws, L latents, C features.
+The names of the tensors are those of design and service; the likelihood's maths is nowhere else. No randomness: eps and
+u are inputs. Where values may be missing, encoder and scorer take a mask, true where a value was observed; what x holds
+elsewhere does not matter. B rows, K draws, L latents, C features, U uniform numbers a feature.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ from training.objective import kl_per_latent, latent_log_ratio, reparameterize
 
 
 class EncoderGraph(nn.Module):
-    """x -> mu, logvar of q(z|x)."""
+    """x, (mask) -> mu, logvar of q(z|x)."""
 
     def __init__(self, vae: VAE) -> None:
         super().__init__()
         self.vae = vae
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, *shape) -> (B, L), (B, L)."""
-        mu, logvar = self.vae.encode(self.vae.scaling(x))
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """(B, *shape), (B, C) bool -> (B, L), (B, L)."""
+        mu, logvar = self.vae.encode(_values(self.vae, x, mask), mask)
         return mu, logvar
 
 
@@ -42,6 +43,19 @@ class DecoderGraph(nn.Module):
         shape = (-1, *self.vae.inputs.shape)
         mean, lower, upper = (self.vae.scaling.restore(part).reshape(shape) for part in parts)
         return mean, lower, upper
+
+
+class ObserveGraph(nn.Module):
+    """z and uniform numbers -> a draw from p(x|z), in original units."""
+
+    def __init__(self, vae: VAE) -> None:
+        super().__init__()
+        self.vae = vae
+
+    def forward(self, z: Tensor, u: Tensor) -> tuple[Tensor]:
+        """(B, L), (B, U, C) -> (B, *shape)."""
+        v = self.vae.likelihood.draw(self.vae.decode(z), u)
+        return (self.vae.scaling.restore(v).reshape(-1, *self.vae.inputs.shape),)
 
 
 class ScorerGraph(nn.Module):
@@ -61,37 +75,69 @@ class ScorerGraph(nn.Module):
         self.vae = vae
 
     def forward(self, x: Tensor, eps: Tensor) -> tuple[Tensor, ...]:
-        """(B, *shape), (K, L) -> the outputs of SCORER_OUTPUTS."""
-        v = self.vae.scaling(x)  # (B, C)
-        mu, logvar = self.vae.encode(v)
-        z = reparameterize(mu, logvar, eps)  # (B, K, L)
-        theta = self.vae.decode(z.flatten(0, 1))  # (B K, P): two axes make a Gemm of it, with the bias inside
-        theta = theta.reshape(*z.shape[:2], -1)  # (B, K, P)
-        energy = self.vae.likelihood.energy(theta, v.unsqueeze(1))  # (B, K, C)
-        peak = self.vae.likelihood.peak()  # (C,)
+        """(B, *shape), (K, L) -> the outputs of the scorer."""
+        return _scored(self.vae, x, None, eps)
+
+
+class MaskedScorerGraph(nn.Module):
+    """
+    The same of rows of which some values are missing: `ScorerGraph` of the observed ones.
+
+    p(x|z) is a product over the features, so log p of the observed ones given z is the sum of theirs, exactly. A
+    missing feature has no part in log_px_z, a feature_nll of 0, and in expected, lower and upper what the others say of
+    it.
+    """
+
+    def __init__(self, vae: VAE) -> None:
+        super().__init__()
+        self.vae = vae
+
+    def forward(self, x: Tensor, mask: Tensor, eps: Tensor) -> tuple[Tensor, ...]:
+        """(B, *shape), (B, C) bool, (K, L) -> the outputs of the scorer."""
+        return _scored(self.vae, x, mask, eps)
+
+
+def _values(vae: VAE, x: Tensor, mask: Tensor | None) -> Tensor:
+    """Values as the model has them, 0 where missing: (B, *shape) -> (B, C) float32."""
+    v: Tensor = vae.scaling(x)
+    return v if mask is None else torch.where(mask, v, 0.0)
+
+
+def _scored(vae: VAE, x: Tensor, mask: Tensor | None, eps: Tensor) -> tuple[Tensor, ...]:
+    v = _values(vae, x, mask)  # (B, C)
+    mu, logvar = vae.encode(v, mask)
+    z = reparameterize(mu, logvar, eps)  # (B, K, L)
+    theta = vae.decode(z.flatten(0, 1))  # (B K, P): two axes make a Gemm of it, with the bias inside
+    theta = theta.reshape(*z.shape[:2], -1)  # (B, K, P)
+    energy = vae.likelihood.energy(theta, v.unsqueeze(1))  # (B, K, C)
+    peak = vae.likelihood.peak()  # (C,)
+    if mask is None:
         log_px_z = peak.sum() - energy.sum(dim=-1)  # (B, K)
-        ratio = latent_log_ratio(z, eps, logvar)  # (B, K)
-        log_w = log_px_z + ratio
-        log_weights = log_w.log_softmax(dim=1)
-        weights = log_weights.exp()
-        draws = torch.ones_like(eps[:, 0]).sum()  # K
-        averages = torch.stack([weights, torch.ones_like(weights) / draws], dim=1)  # (B, 2, K)
-        feature_nll = torch.matmul(averages, energy) - peak  # (B, 2, C)
-        latent_term = (weights * (log_weights - ratio)).sum(dim=1) + draws.log()  # (B,)
-        expected, lower, upper = (
-            self.vae.scaling.restore(part) for part in self.vae.likelihood.predict_mixture(theta, weights)
-        )
-        return (
-            log_w,
-            log_px_z,
-            kl_per_latent(mu, logvar),
-            latent_term,
-            feature_nll[:, 0],
-            feature_nll[:, 1],
-            expected,
-            lower,
-            upper,
-        )
+    else:  # the sum over the observed features as a product: no pass over (B, K, C) but the one that sums
+        seen = mask.to(energy.dtype)
+        log_px_z = (seen * peak).sum(dim=-1, keepdim=True) - energy.matmul(seen.unsqueeze(-1)).squeeze(-1)
+    ratio = latent_log_ratio(z, eps, logvar)  # (B, K)
+    log_w = log_px_z + ratio
+    log_weights = log_w.log_softmax(dim=1)
+    weights = log_weights.exp()
+    draws = torch.ones_like(eps[:, 0]).sum()  # K
+    averages = torch.stack([weights, torch.ones_like(weights) / draws], dim=1)  # (B, 2, K)
+    feature_nll = torch.matmul(averages, energy) - peak  # (B, 2, C)
+    if mask is not None:
+        feature_nll = torch.where(mask.unsqueeze(1), feature_nll, 0.0)
+    latent_term = (weights * (log_weights - ratio)).sum(dim=1) + draws.log()  # (B,)
+    expected, lower, upper = (vae.scaling.restore(part) for part in vae.likelihood.predict_mixture(theta, weights))
+    return (
+        log_w,
+        log_px_z,
+        kl_per_latent(mu, logvar),
+        latent_term,
+        feature_nll[:, 0],
+        feature_nll[:, 1],
+        expected,
+        lower,
+        upper,
+    )
 
 
 def modules(vae: VAE) -> dict[GraphName, nn.Module]:
@@ -99,7 +145,8 @@ def modules(vae: VAE) -> dict[GraphName, nn.Module]:
     built: dict[GraphName, nn.Module] = {
         "encoder": EncoderGraph(vae),
         "decoder": DecoderGraph(vae),
-        "scorer": ScorerGraph(vae),
+        "scorer": MaskedScorerGraph(vae) if vae.inputs.masked else ScorerGraph(vae),
+        "observe": ObserveGraph(vae),
     }
     return {name: module.train(mode=False) for name, module in built.items()}
 
@@ -108,19 +155,21 @@ def specs(vae: VAE) -> dict[GraphName, Graph]:
     """The graphs as the manifest names them: files, tensors, dtypes and shapes."""
     latent, features, dtype = vae.config.latent_dim, vae.inputs.features, vae.inputs.dtype
     row = ("batch", *vae.inputs.shape)
-    x = TensorSpec(name="x", dtype=dtype, shape=row)
-    eps = TensorSpec(name="eps", dtype="float32", shape=("draws", latent))
     by_feature = ("batch", features)
+    x: tuple[TensorSpec, ...] = (TensorSpec(name="x", dtype=dtype, shape=row),)
+    if vae.inputs.masked:
+        x += (TensorSpec(name="mask", dtype="bool", shape=by_feature),)
+    z, eps = _floats(("batch", latent), "z"), _floats(("draws", latent), "eps")
     return {
-        "encoder": Graph(file="encoder.onnx", inputs=(x,), outputs=_floats(("batch", latent), "mu", "logvar")),
+        "encoder": Graph(file="encoder.onnx", inputs=x, outputs=_floats(("batch", latent), "mu", "logvar")),
         "decoder": Graph(
             file="decoder.onnx",
-            inputs=_floats(("batch", latent), "z"),
+            inputs=z,
             outputs=tuple(TensorSpec(name=name, dtype=dtype, shape=row) for name in ("mean", "lower", "upper")),
         ),
         "scorer": Graph(
             file="scorer.onnx",
-            inputs=(x, eps),
+            inputs=(*x, *eps),
             outputs=(
                 *_floats(("batch", "draws"), "log_w", "log_px_z"),
                 *_floats(("batch", latent), "kl"),
@@ -128,6 +177,11 @@ def specs(vae: VAE) -> dict[GraphName, Graph]:
                 *_floats(by_feature, "feature_nll_iw", "feature_nll_mean"),
                 *(TensorSpec(name=name, dtype=dtype, shape=by_feature) for name in ("expected", "lower", "upper")),
             ),
+        ),
+        "observe": Graph(
+            file="observe.onnx",
+            inputs=(*z, *_floats(("batch", vae.likelihood.uniforms, features), "u")),
+            outputs=(TensorSpec(name="x", dtype=dtype, shape=row),),
         ),
     }
 

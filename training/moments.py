@@ -31,23 +31,26 @@ def moments(x: Array, inputs: Inputs) -> tuple[NDArray[np.float64], NDArray[np.f
 
     A column each for tables; one pair for all pixels of an image or values of an array, so that a pixel that never
     changes stays comparable to its neighbours. A constant column c gets the scale min(1, |c|), or 1 where c is 0:
-    any other value is then far away.
+    any other value is then far away. NaN, a missing value of a table, is left out; a column that is never there is 0.
     Raises DataError where a standard deviation is too large for a float64, or too small to be squared in one.
     """
     by_column = inputs.kind == "table"
-    count = len(x) * (1 if by_column else inputs.features)
+    add = np.nansum if by_column else np.sum
+    count = np.full(inputs.features, float(len(x) * inputs.features))
+    if by_column:
+        count = np.maximum(1, np.add.reduce([(~np.isnan(rows)).sum(axis=0) for rows in _chunks(x)]))
     with np.errstate(over="ignore", invalid="ignore"):
-        first = _rows(x, slice(0, 1))[0]
+        first = _first(x)
         shift = first if by_column else np.full(inputs.features, first.mean())
-        total = _total(((rows - shift).sum(axis=0) for rows in _chunks(x)), by_column)
+        total = _total((add(rows - shift, axis=0) for rows in _chunks(x)), by_column)
         center = shift + total / count
-        squares = _total((np.square(rows - center).sum(axis=0) for rows in _chunks(x)), by_column)
+        squares = _total((add(np.square(rows - center), axis=0) for rows in _chunks(x)), by_column)
         scale = np.sqrt(squares / count)
     for c in np.flatnonzero(~np.isfinite(scale) | ~np.isfinite(center)):
         raise DataError(f"{inputs.names[c]}: its values are too large to standardise")
     for c in np.flatnonzero((scale < _LEAST_SCALE) & (np.abs(center) < 1e12 * _LEAST_SCALE)):
         values = x[:, c] if by_column else x
-        if values.min() < values.max():
+        if np.fmin.reduce(values, axis=None) < np.fmax.reduce(values, axis=None):
             raise DataError(
                 f"{inputs.names[c]}: its values differ by less than {_LEAST_SCALE:g}, which cannot be standardised: "
                 "choose a smaller unit"
@@ -55,6 +58,19 @@ def moments(x: Array, inputs: Inputs) -> tuple[NDArray[np.float64], NDArray[np.f
     negligible = scale <= 1e-12 * np.abs(center)  # a constant, up to the rounding of its mean
     spare = np.minimum(1.0, np.where(center == 0, 1.0, np.abs(center)))
     return center, np.where(negligible, spare, scale)
+
+
+def constant(x: Array) -> NDArray[np.bool_]:
+    """
+    Whether all rows that have a feature agree on it: (n, *shape) -> (C,); NaN is a missing value.
+
+    Without an array as large as *x*.
+    """
+    parts = [rows.reshape(len(rows), -1) for rows in np.array_split(x, max(1, x.size // _CHUNK_VALUES))]
+    least = np.fmin.reduce([np.fmin.reduce(rows, axis=0) for rows in parts])
+    most = np.fmax.reduce([np.fmax.reduce(rows, axis=0) for rows in parts])
+    same: NDArray[np.bool_] = ~(least < most)
+    return same
 
 
 def log_sigma_floor(x: Array, inputs: Inputs, scale: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -73,12 +89,20 @@ def log_sigma_floor(x: Array, inputs: Inputs, scale: NDArray[np.float64]) -> NDA
 
 
 def _smallest_gap(values: NDArray[np.float64]) -> float:
-    distinct = np.unique(values)
+    distinct = np.unique(values[~np.isnan(values)])
     return float(np.diff(distinct).min()) if len(distinct) > 1 else 0.0
 
 
 def _rows(x: Array, part: slice) -> NDArray[np.float64]:
     return x[part].reshape(len(x[part]), -1).astype(np.float64)
+
+
+def _first(x: Array) -> NDArray[np.float64]:
+    """The first value of each feature that is there, 0 where there is none: (C,)."""
+    rows = _rows(x, slice(0, 1000))
+    there = ~np.isnan(rows)
+    first: NDArray[np.float64] = np.where(there.any(axis=0), rows[there.argmax(axis=0), np.arange(rows.shape[1])], 0.0)
+    return first
 
 
 def _chunks(x: Array) -> Iterator[NDArray[np.float64]]:

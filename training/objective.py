@@ -39,6 +39,19 @@ def latent_log_ratio(z: Tensor, eps: Tensor, logvar: Tensor) -> Tensor:
     return 0.5 * (eps.square().sum(dim=-1) - z.square().sum(dim=-1) + logvar.sum(dim=-1).unsqueeze(1))
 
 
+def log_likelihood(peak: Tensor, energy: Tensor, mask: Tensor | None) -> Tensor:
+    """
+    Log p(x|z) of the observed features, the sum of peak_c - energy_c: (C,), (..., C), (..., C) bool -> (...).
+
+    p(x|z) is a product over the features, so that leaving factors out integrates over them, exactly: with it the ELBO
+    is the bound of log p(observed) of Mattei & Frellsen 2019, eq. 3, for K = 1. *mask* None: all were observed.
+    """
+    if mask is None:
+        return peak.sum() - energy.sum(dim=-1)
+    seen = mask.to(energy.dtype)
+    return seen @ peak - (energy * seen).sum(dim=-1)
+
+
 def warm_up(epoch: float, warmup_epochs: float) -> float:
     """
     The weight of the KL in the loss: from 0 to 1 over the first *warmup_epochs*, then 1.

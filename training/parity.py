@@ -2,8 +2,9 @@
 The gate between PyTorch and the bundle: onnxruntime must compute what PyTorch computes, or nothing is written.
 
 Compared on random rows and on inputs that nobody sends on purpose: zeros, 8 sigma, a million sigma, the largest
-float. Values in original units are compared standardised, so that a column of millions and one of millionths are
-held to the same digits. B rows, K draws, C features.
+float; where values may be missing, with all of them there, some, one and none. Values in original units are compared
+standardised, so that a column of millions and one of millionths are held to the same digits. B rows, K draws, C
+features.
 
 Far from all data float32 itself does not settle some outputs: a residual that cancels is divided by a small sigma, and
 draws whose log weights are a million nats take turns. How far that goes is measured: by how far an output moves when
@@ -26,6 +27,7 @@ from service.engine import Engine
 from service.manifest import Graph, GraphName
 from training.errors import ParityError
 from training.graphs import modules, specs
+from training.models.features import levels
 from training.models.mlp import VAE
 from training.rounding import comparable, neighbours, run_module, standardised, tolerance, unsettled
 
@@ -35,6 +37,7 @@ BATCHES = (1, 2, 7, 64)
 DRAWS = (1, 2, 16)
 _STEP_MARGIN = 1e-4
 _JUMPED = 0.01  # of the values of an output, and two: where an end of an interval jumps, a rounding may decide
+_MASKS = 4  # kinds of masks
 _MARGIN = 8  # over the largest move among the neighbours; the largest need seen was 4
 
 
@@ -77,9 +80,9 @@ def golden_vectors(vae: VAE, eps: NDArray[np.float32], seed: int = 0) -> dict[st
     listed, near = specs(vae), neighbours(vae, seed)
     generator = np.random.default_rng([seed, 5])
     for name, module in modules(vae).items():
-        x = _random_rows(vae, 64, generator).reshape(-1, *vae.inputs.shape).astype(vae.inputs.dtype)
-        z = _random_latents(vae, 64, generator).astype(np.float32)
-        feeds: Arrays = {tensor.name: {"x": x, "z": z, "eps": eps[:2]}[tensor.name] for tensor in listed[name].inputs}
+        rows = _feeds(vae, _random_rows(vae, 64, generator), generator)
+        rows |= _latent_feeds(vae, _random_latents(vae, 64, generator), generator) | {"eps": eps[:2]}
+        feeds: Arrays = {tensor.name: rows[tensor.name] for tensor in listed[name].inputs}
         outputs = run_module(module, listed[name], feeds)
         mean = outputs.get("mean", outputs.get("expected", np.zeros((64, 1)))).reshape(64, -1)
         doubt = np.where(_near_step(vae, mean).any(axis=1), np.inf, 0.0)
@@ -94,7 +97,7 @@ def golden_vectors(vae: VAE, eps: NDArray[np.float32], seed: int = 0) -> dict[st
     return golden
 
 
-def _cases(vae: VAE, name: str, seed: int) -> list[Case]:
+def _cases(vae: VAE, name: GraphName, seed: int) -> list[Case]:
     generator = np.random.default_rng([seed, 6])
     features, dtype = vae.inputs.features, np.dtype(vae.inputs.dtype)
     most = float(np.finfo(dtype).max)
@@ -113,16 +116,53 @@ def _cases(vae: VAE, name: str, seed: int) -> list[Case]:
     latents = {f"{b} random rows": _random_latents(vae, b, generator) for b in BATCHES}
     latents |= {"zeros": np.zeros((2, latent)), "8 sigma": 8 * generator.choice([-1.0, 1.0], (7, latent))}
     latents |= {"60 sigma": 60 * generator.choice([-1.0, 1.0], (7, latent))}
-    if name == "decoder":
-        return [Case(kind, {"z": z.astype(np.float32)}) for kind, z in latents.items()]
-    shaped = {kind: x.reshape(-1, *vae.inputs.shape).astype(dtype) for kind, x in rows.items()}
+    if name in ("decoder", "observe"):
+        fed = {kind: _latent_feeds(vae, z, generator) for kind, z in latents.items()}
+        wanted = [tensor.name for tensor in specs(vae)[name].inputs]
+        return [Case(kind, {tensor: feeds[tensor] for tensor in wanted}) for kind, feeds in fed.items()]
+    if vae.inputs.masked:  # every extreme with all values there, with some, one and none; random rows take turns
+        rows = {kind: x if "random" in kind else np.repeat(x, _MASKS, axis=0) for kind, x in rows.items()}
+    shaped = {kind: _feeds(vae, _allowed(vae, x), generator) for kind, x in rows.items()}
     if name == "encoder":
-        return [Case(kind, {"x": x}) for kind, x in shaped.items()]
+        return [Case(kind, feeds) for kind, feeds in shaped.items()]
     return [
-        Case(f"{kind}, K = {k}", {"x": x, "eps": generator.standard_normal((k, latent), np.float32)})
-        for kind, x in shaped.items()
+        Case(f"{kind}, K = {k}", {**feeds, "eps": generator.standard_normal((k, latent), np.float32)})
+        for kind, feeds in shaped.items()
         for k in DRAWS
     ]
+
+
+def _feeds(vae: VAE, x: Floats, generator: np.random.Generator) -> Arrays:
+    """The tensors of rows, (B, C): x, and mask where values may be missing. What is missing keeps its value in x."""
+    feeds: Arrays = {"x": x.reshape(-1, *vae.inputs.shape).astype(vae.inputs.dtype)}
+    if vae.inputs.masked:
+        feeds["mask"] = _mask(vae, len(x), generator)
+    return feeds
+
+
+def _mask(vae: VAE, rows: int, generator: np.random.Generator) -> NDArray[np.bool_]:
+    """(B, C): in turn at random, all observed, one, none; columns that may not be missing are always there."""
+    mask = generator.random((rows, vae.inputs.features)) < generator.random((rows, 1))
+    mask[1::_MASKS] = True
+    mask[2::_MASKS] = np.arange(vae.inputs.features) == generator.integers(vae.inputs.features)
+    mask[3::_MASKS] = False
+    seen: NDArray[np.bool_] = mask | ~np.array(vae.inputs.may_be_missing)
+    return seen
+
+
+def _latent_feeds(vae: VAE, z: Floats, generator: np.random.Generator) -> Arrays:
+    """The tensors of latents, (B, L): z, and u for a draw."""
+    u = generator.random((len(z), vae.likelihood.uniforms, vae.inputs.features), np.float32)
+    return {"z": z.astype(np.float32), "u": u}
+
+
+def _allowed(vae: VAE, x: Floats) -> Floats:
+    """*x* with a category, or a count, wherever there must be one: others are refused before they come here."""
+    for c, column in enumerate(vae.inputs.columns or ()):
+        if column.kind != "numeric":
+            most = np.inf if column.kind == "count" else levels(column) - 1
+            x[:, c] = np.round(x[:, c]).clip(0, most)
+    return x
 
 
 def _compare(
@@ -163,7 +203,7 @@ def _weights_allowance(
     eps = case.feeds["eps"]
     if len(eps) == 1:
         return {}
-    alone = [run_module(module, graph, {"x": case.feeds["x"], "eps": eps[k : k + 1]}) for k in range(len(eps))]
+    alone = [run_module(module, graph, {**case.feeds, "eps": eps[k : k + 1]}) for k in range(len(eps))]
     d = np.abs(got["log_w"].astype(np.float64) - want["log_w"].astype(np.float64)).max(axis=1)  # (B,)
     unsure = np.minimum(1.0, np.expm1(np.minimum(2 * d, 1.0)))[:, None]
     by_feature = np.stack([one["feature_nll_iw"] for one in alone])
@@ -195,12 +235,12 @@ def _near_step(vae: VAE, mean: NDArray[np.generic]) -> NDArray[np.bool_]:
 
 def _random_rows(vae: VAE, rows: int, generator: np.random.Generator) -> Floats:
     """Rows such as the data might be, drawn from the model: (B, C), in original units."""
-    latents = torch.from_numpy(_random_latents(vae, rows, generator)).float()
-    uniforms = generator.random((rows, vae.likelihood.uniforms, vae.inputs.features), np.float32)
+    feeds = _latent_feeds(vae, _random_latents(vae, rows, generator), generator)
     with torch.no_grad():
-        drawn = vae.likelihood.draw(vae.decode(latents), torch.from_numpy(uniforms))
-        found: Floats = vae.scaling.restore(drawn).double().numpy()
-    return found
+        theta = vae.decode(torch.from_numpy(feeds["z"]))
+        drawn = vae.scaling.restore(vae.likelihood.draw(theta, torch.from_numpy(feeds["u"])))
+    x: Floats = drawn.double().numpy()
+    return x
 
 
 def _random_latents(vae: VAE, rows: int, generator: np.random.Generator) -> Floats:

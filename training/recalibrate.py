@@ -20,8 +20,8 @@ def recalibrate(bundle: Bundle, version: int, rows: NDArray[np.generic], data_ha
     *bundle* as *version*, calibrated on *rows* alone; what was measured with the old calibration is left out.
 
     The report is left out too, for it shows the old thresholds; the log of the fit stays, so that a new one can show
-    it. The samples K stay those of the bundle. Raises TrainingError without rows, and for a bundle that was exported
-    without calibration: it has no draws to score with.
+    it. The samples K stay those of the bundle, and so does what missing features add to a score. Raises TrainingError
+    without rows, and for a bundle that was exported without calibration: it has no draws to score with.
     """
     old = bundle.manifest
     if not old.calibrated:
@@ -30,7 +30,17 @@ def recalibrate(bundle: Bundle, version: int, rows: NDArray[np.generic], data_ha
         raise TrainingError("no rows to calibrate on: of the data that a bundle was fitted to, only test rows count")
     samples = sorted({entry.samples for entry in old.calibrated})
     engine = Engine(bundle.graphs, threads=threads)
-    found = calibrate(engine, old.inputs, bundle.eps, rows, old.scoring.samples, samples)
+    absent = {entry.absent_key for entry in old.calibrated} & set(bundle.calibration)
+    found = calibrate(
+        engine,
+        old.inputs,
+        bundle.eps,
+        rows,
+        old.scoring.samples,
+        samples,
+        mask_bins=old.mask_bins,
+        absent={key: bundle.calibration[key] for key in absent},
+    )
     training: dict[str, JsonValue] = {
         **old.training,
         "recalibrated": {"from_version": old.version, "from_bundle_id": bundle.bundle_id, "data_hash": data_hash},

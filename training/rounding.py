@@ -1,5 +1,5 @@
 """
-What float32 does not settle: how far a module's outputs move when its weights move by a rounding or two.
+What float32 does not settle: how far a module's outputs move when its weights, and u, move by a rounding or two.
 
 Measured and not reckoned, so that it holds for any network and any likelihood. Where an output moves, two right engines
 may differ by as much. B rows, C features.
@@ -23,7 +23,7 @@ from training.models.mlp import VAE
 
 Floats = NDArray[np.float64]
 
-_ORIGINAL_UNITS = ("mean", "expected", "lower", "upper")
+_ORIGINAL_UNITS = ("mean", "expected", "lower", "upper", "x")
 _ROUNDINGS = 2.0**-22  # relative: two units in the last place of a float32, as a standard deviation
 _NEIGHBOURS = 6
 
@@ -53,10 +53,18 @@ def unsettled(vae: VAE, near: Sequence[nn.Module], graph: Graph, feeds: Arrays, 
     """By output, how far its values are from *want* in any of the modules *near*, as `comparable` has them."""
     exact = {output: comparable(vae, output, value) for output, value in want.items()}
     moved = {output: np.zeros(value.shape) for output, value in exact.items()}
-    for module in near:
-        for output, value in run_module(module, graph, feeds).items():
+    for i, module in enumerate(near):
+        for output, value in run_module(module, graph, _nudged(feeds, _ROUNDINGS * (-1) ** i)).items():
             moved[output] = np.maximum(moved[output], np.abs(comparable(vae, output, value) - exact[output]))
     return moved
+
+
+def _nudged(feeds: Arrays, by: float) -> Arrays:
+    """*feeds* with the uniform numbers moved: where a draw jumps from one value to the next is settled no better."""
+    if "u" not in feeds:
+        return feeds
+    u = np.asarray(feeds["u"], np.float64) * (1 + by)
+    return {**feeds, "u": u.clip(0, 1 - 2.0**-24).astype(np.float32)}
 
 
 def tolerance(vae: VAE, size: Floats) -> Floats:

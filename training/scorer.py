@@ -11,10 +11,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from service.bundle import Bundle
+from service import calibration
+from service.bundle import Arrays, Bundle
 from service.engine import Engine
 from service.manifest import Inputs
 from service.scores import SCORE_OUTPUTS, score
+from training.masks import bins_of
 
 Array = NDArray[np.generic]
 Floats = NDArray[np.float64]
@@ -27,7 +29,7 @@ def run_scorer(
 ) -> dict[str, Array]:
     """The scorer's *outputs* for all rows, a chunk at a time: (n, *shape), (K, L) -> (n, ...) each."""
     parts = [
-        engine.run("scorer", {"x": rows, "eps": eps}, outputs)
+        engine.run("scorer", {**rows, "eps": eps}, outputs)
         for rows in chunks(x, inputs, max(1, _CHUNK_VALUES // (len(eps) * inputs.features)))
     ]
     return {name: np.concatenate([part[name] for part in parts]) for name in outputs}
@@ -35,12 +37,29 @@ def run_scorer(
 
 def scores_of(bundle: Bundle, engine: Engine, x: Array, seed: int = 0) -> dict[str, Floats]:
     """
-    The scores of each kind with the default K and the draws of the bundle, as the service has them: (n,) each.
+    The scores of each kind with the default K and the draws of the bundle, as the service ranks them: (n,) each.
 
-    A bundle without calibration has no draws: then they are drawn by *seed*.
+    Where values are missing, with what those add to the score of a normal row, see `calibration.completed`. A bundle
+    without calibration has no draws: then they are drawn by *seed*.
     """
     outputs = run_scorer(engine, bundle.manifest.inputs, x, draws_of(bundle, seed), outputs_of(SCORE_OUTPUTS))
-    return {kind: score(kind, outputs) for kind in SCORE_OUTPUTS}
+    return {kind: _completed(bundle, kind, x, score(kind, outputs)) for kind in SCORE_OUTPUTS}
+
+
+def _completed(bundle: Bundle, kind: str, x: Array, scores: Floats) -> Floats:
+    manifest = bundle.manifest
+    if not manifest.inputs.masked:
+        return scores
+    fitting = [e for e in manifest.calibrated if (e.kind, e.samples) == (kind, manifest.scoring.samples)]
+    known = {e.mask_bin: bundle.calibration[e.absent_key] for e in fitting if e.absent_key in bundle.calibration}
+    bins, mask, whole = bins_of(x, manifest.inputs, manifest.mask_bins), ~np.isnan(x), scores.copy()
+    for bin_ in np.unique(bins):
+        if bin_ and known:
+            rows = bins == bin_
+            nearest = min(known, key=lambda other: abs(other - bin_))  # a bin without calibration rows has none
+            absent = np.asarray(known[nearest], np.float64)
+            whole[rows] = calibration.completed(scores[rows], mask[rows], absent)
+    return whole
 
 
 def draws_of(bundle: Bundle, seed: int) -> NDArray[np.float32]:
@@ -52,10 +71,19 @@ def draws_of(bundle: Bundle, seed: int) -> NDArray[np.float32]:
     return generator.standard_normal((samples, bundle.manifest.latent.dim), np.float32)
 
 
-def chunks(x: Array, inputs: Inputs, most: int) -> Iterator[Array]:
-    """The rows as the graphs take them, at most *most* at a time."""
+def chunks(x: Array, inputs: Inputs, most: int) -> Iterator[Arrays]:
+    """
+    The rows as the graphs take them, at most *most* at a time: x and, where values may be missing, mask.
+
+    NaN is a missing value.
+    """
     for start in range(0, len(x), most):
-        yield np.ascontiguousarray(x[start : start + most], inputs.dtype)
+        rows = np.ascontiguousarray(x[start : start + most], inputs.dtype)
+        if inputs.masked:
+            missing = np.isnan(rows)
+            yield {"x": np.where(missing, 0, rows), "mask": ~missing}
+        else:
+            yield {"x": rows}
 
 
 def outputs_of(kinds: Iterable[str], table: Mapping[str, tuple[str, ...]] = SCORE_OUTPUTS) -> tuple[str, ...]:

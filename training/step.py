@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from training.models.mlp import VAE
-from training.objective import kl_per_latent, reparameterize
+from training.objective import kl_per_latent, log_likelihood, reparameterize
 
 CLIP_NORM: Final = 50.0
 
@@ -28,12 +28,18 @@ class Terms(nn.Module):
         self.vae = vae
 
     def forward(self, v: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
-        """Sum over rows of log p(x|z), original units, and of KL: (B, C), (B, L) -> scalars."""
-        mu, logvar = self.vae.encode(v)
+        """
+        Sum over rows of log p(x|z), original units, and of KL: (B, C), (B, L) -> scalars.
+
+        What is NaN in *v* is missing: the bound is that of what the encoder sees, no more.
+        """
+        v, mask = self.vae.features.observed(v)
+        mu, logvar = self.vae.encode(v, mask)
         theta = self.vae.decode(reparameterize(mu, logvar, eps.unsqueeze(1)).squeeze(1))
         likelihood = self.vae.likelihood
-        log_px_z = len(v) * likelihood.peak().sum() - likelihood.energy(theta, v).sum()
-        return log_px_z, kl_per_latent(mu, logvar).sum()
+        peak, energy = likelihood.peak(), likelihood.energy(theta, v)
+        log_p = len(v) * peak.sum() - energy.sum() if mask is None else log_likelihood(peak, energy, mask).sum()
+        return log_p, kl_per_latent(mu, logvar).sum()
 
 
 class Stepper:
@@ -56,7 +62,8 @@ class Stepper:
         """
         Ascend the ELBO of a batch of *rows*, of which (v, eps) are this process's.
 
-        Returns the sum of their ELBOs, a scalar, or None when the step was skipped, in all processes alike.
+        NaN is a missing value. Returns the sum of their ELBOs, a scalar, or None when the step was skipped, in all
+        processes alike.
         """
         log_px_z, kl = self._terms(v, eps)
         loss = (beta * kl - log_px_z) * (self._fabric.world_size / rows)  # processes average, so this adds up
@@ -92,15 +99,16 @@ class Stepper:
     def _why(self, v: Tensor, eps: Tensor) -> str:
         """The first thing on the way from the rows to the gradient that is not finite."""
         vae = self._vae
+        v, mask = vae.features.observed(v)
         if columns := [vae.inputs.names[c] for c in _worst(v)]:
             return f"the value of {', '.join(columns)} is not finite"
         with torch.no_grad():
-            mu, logvar = vae.encode(v)
+            mu, logvar = vae.encode(v, mask)
             if not (mu.isfinite().all() and logvar.isfinite().all()):
                 return "what the encoder gives is not finite"
             theta = vae.decode(reparameterize(mu, logvar, eps.unsqueeze(1)).squeeze(1))
-            log_px_z, kl = vae.likelihood.log_prob(theta, v), kl_per_latent(mu, logvar)
-        if columns := [vae.inputs.names[c] for c in _worst(log_px_z)]:
+            log_p, kl = vae.likelihood.log_prob(theta, v), kl_per_latent(mu, logvar)
+        if columns := [vae.inputs.names[c] for c in _worst(log_p)]:
             return f"the likelihood of {', '.join(columns)} is not finite"
         if latents := _worst(kl):
             return f"the KL of latent {', '.join(str(j) for j in latents)} is not finite"

@@ -32,6 +32,8 @@ def lines(evaluation: Mapping[str, Any]) -> list[str]:
         low, high = row["interval"]
         verdict = "inside" if row["inside"] else "OUTSIDE"
         label = f"false alarms at alpha {row['alpha']:g}"
+        if row["mask_bin"]:
+            label += ", {:g} to {:g} % missing".format(*(100 * share for share in row["missing"]))
         out.append(f"{label:<34}{row['rate']:>10.4f} {verdict} the 90 % interval {low:.4f} to {high:.4f}")
     for kind, value in evaluation.get("auroc", {}).items():
         out.append(f"{f'AUROC of {kind}':<34}{value:>10.4f} ({evaluation['anomalies']} labelled anomalies)")

@@ -1,5 +1,5 @@
 """
-The validation ELBO: what early stopping goes by. Held-out rows, beta = 1, the same draws every time.
+The validation ELBO: what early stopping goes by. Held-out rows as they are, beta = 1, the same draws every time.
 
 B rows, K draws, C features, L latents.
 """
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from training.batches import normals, standardised
 from training.models.mlp import VAE
-from training.objective import kl_per_latent, reparameterize
+from training.objective import kl_per_latent, log_likelihood, reparameterize
 
 Record = dict[str, Any]
 """Figures of one epoch by name, as JSON has them."""
@@ -61,10 +61,14 @@ class Validation:
 
     def _sums(self, v: Tensor, eps: Tensor) -> Tensor:
         """Over the rows: mean_k log p(x|z_k), KL, mu, mu^2: (B, C), (B, K, L) -> (2 + 2 L,) float64."""
-        mu, logvar = self._vae.encode(v)
+        v, mask = self._vae.features.observed(v)
+        mu, logvar = self._vae.encode(v, mask)
         z = reparameterize(mu, logvar, eps)  # (B, K, L)
         theta = self._vae.decode(z.flatten(0, 1)).reshape(*z.shape[:2], -1)  # (B, K, P)
         likelihood = self._vae.likelihood
-        energy = likelihood.energy(theta, v.unsqueeze(1)).sum(dim=-1).mean(dim=1)  # (B,)
-        parts = (likelihood.peak().sum() - energy).double().sum(), kl_per_latent(mu, logvar).double().sum()
+        energy = likelihood.energy(theta, v.unsqueeze(1))  # (B, K, C)
+        log_p = log_likelihood(likelihood.peak(), energy, None if mask is None else mask.unsqueeze(1)).mean(
+            dim=1
+        )  # (B,)
+        parts = log_p.double().sum(), kl_per_latent(mu, logvar).double().sum()
         return torch.cat([torch.stack(parts), mu.double().sum(dim=0), mu.double().square().sum(dim=0)])

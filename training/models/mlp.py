@@ -2,7 +2,7 @@
 The VAE with fully connected encoder and decoder, and the configuration that rebuilds it.
 
 Knows the shapes of tensors; nothing of data files, optimisers or ONNX. B rows, C features, L latents, P numbers
-from the decoder (see `Likelihood.outputs`).
+from the decoder (see `Likelihood.outputs`). What the encoder takes of a row is the business of `features`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from service.manifest import Inputs
 from training.likelihoods.choose import Count, Family, make_likelihood
 from training.likelihoods.likelihood import Likelihood, Rows
 from training.likelihoods.location_scale import Sigma
-from training.moments import log_sigma_floor, moments
+from training.models.features import Features
+from training.moments import constant, log_sigma_floor, moments
 from training.scaling import Scaling
 
 Activation = Literal["silu", "relu", "tanh"]
@@ -73,7 +74,8 @@ class VAE(nn.Module):
         self.inputs = inputs
         self.config = config
         generator = torch.Generator().manual_seed(seed)
-        widths = (inputs.features, *config.hidden)
+        self.features = Features(inputs, generator)
+        widths = (self.features.width, *config.hidden)
         self.scaling = Scaling(inputs, identity=not config.standardise)
         self.likelihood: Likelihood = make_likelihood(
             inputs, config.likelihood, config.sigma, config.count, config.sigma_value, config.levels
@@ -85,9 +87,13 @@ class VAE(nn.Module):
         last = config.hidden[0] if config.hidden else config.latent_dim
         self.theta = _linear(last, self.likelihood.outputs, generator)
 
-    def encode(self, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Mu and logvar of q(z|x), logvar smoothly within +-10: (B, C) standardised -> (B, L) each."""
-        h = self.encoder(v)
+    def encode(self, v: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """
+        Mu and logvar of q(z|x), logvar smoothly within +-10: (B, C) standardised -> (B, L) each.
+
+        *mask*: (B, C), what was observed, where values may be missing; v is 0 where it is false.
+        """
+        h = self.encoder(self.features(v, mask))
         return self.mu(h), LOGVAR_BOUND * torch.tanh(self.logvar(h) / LOGVAR_BOUND)
 
     def decode(self, z: Tensor) -> Tensor:
@@ -96,7 +102,11 @@ class VAE(nn.Module):
         return theta
 
     def adapt(self, x: Array) -> None:
-        """Take scaling, the floor of sigma and the decoder's first bias from the training rows: (n, *shape)."""
+        """
+        Take scaling, the floor of sigma and the decoder's first bias from the training rows, (n, *shape).
+
+        NaN is a missing value.
+        """
         with torch.no_grad():
             scale = np.ones(self.inputs.features)
             if self.config.standardise:
@@ -107,20 +117,13 @@ class VAE(nn.Module):
                     center, scale = np.full_like(scale, low), np.full_like(scale, high - low)
                 self.scaling.center.copy_(torch.from_numpy(center))
                 self.scaling.scale.copy_(torch.from_numpy(scale))
-            some = self.scaling(torch.from_numpy(x[:20000].astype(self.inputs.dtype)))
-            constant, floor = _constant(x), log_sigma_floor(x, self.inputs, scale)
-            unit = [torch.from_numpy(array) for array in (constant, scale, floor)]
-            bias, fixed = self.likelihood.adapt(Rows(some, torch.ones_like(some, dtype=torch.bool), *unit))
+            v, mask = self.features.observed(self.scaling(torch.from_numpy(x[:20000].astype(self.inputs.dtype))))
+            observed = torch.ones_like(v, dtype=torch.bool) if mask is None else mask
+            self.features.adapt(v, observed)
+            unit = [torch.from_numpy(array) for array in (constant(x), scale, log_sigma_floor(x, self.inputs, scale))]
+            bias, fixed = self.likelihood.adapt(Rows(v, observed, *unit))
             self.theta.bias.copy_(bias)
             self.theta.weight[fixed] = 0
-
-
-def _constant(x: Array) -> NDArray[np.bool_]:
-    """Whether a feature is the same in all rows: (n, *shape) -> (C,); without an array as large as *x*."""
-    same = np.ones(x[0].size, bool)
-    for rows in np.array_split(x, max(1, x.size // 2**22)):
-        same &= (rows == x[0]).reshape(len(rows), -1).all(axis=0)
-    return same
 
 
 def _layers(widths: tuple[int, ...], activation: Activation, generator: torch.Generator) -> nn.Sequential:

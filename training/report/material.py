@@ -117,7 +117,7 @@ class Material:
 
     def encode(self, x: Array) -> tuple[Floats, Floats]:
         """Encode rows: (n, *shape) -> mu, logvar, (n, L) each."""
-        parts = [self.engine.run("encoder", {"x": part}) for part in chunks(x, self.manifest.inputs, 1024)]
+        parts = [self.engine.run("encoder", part) for part in chunks(x, self.manifest.inputs, 1024)]
         empty = np.zeros((0, self.manifest.latent.dim))
         mu, logvar = (np.concatenate([empty, *(part[name] for part in parts)]) for name in ("mu", "logvar"))
         return mu.astype(np.float64), logvar.astype(np.float64)

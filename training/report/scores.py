@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,8 +78,10 @@ def false_alarm_verdict(material: Material) -> tuple[Verdict, ...]:
 
 
 def _alphas(material: Material) -> Table:
+    bins = any(row["mask_bin"] for row in material.evaluation["false_alarms"])
     rows = tuple(
         (
+            *([Cell(_share(row["missing"]), words=True)] if bins else []),
             Cell(f"{row['alpha']:g}"),
             Cell(f"{row['flagged']:,}"),
             Cell(percent(row["rate"], 2)),
@@ -87,7 +90,13 @@ def _alphas(material: Material) -> Table:
         )
         for row in material.evaluation["false_alarms"]
     )
-    return Table(("alpha", "flagged", "false alarms", "90 % interval", "the rate is"), rows)
+    head = ("alpha", "flagged", "false alarms", "90 % interval", "the rate is")
+    return Table(("missing", *head) if bins else head, rows)
+
+
+def _share(ends: Sequence[float]) -> str:
+    """A bin of the share of missing values in words."""
+    return f"{percent(ends[0])} to {percent(ends[1])}" if ends[1] else "nothing"
 
 
 def _histogram(material: Material, inline: Inline, reference: Floats, limit: float | None) -> Panel:

@@ -35,10 +35,10 @@ class Tables:
         rows = material.rows.reshape(len(material.rows), -1)
         expected, lower, upper = material.expected(material.rows)
         observed = rows.astype(np.float64)
-        inside = ((observed >= lower) & (observed <= upper)).mean(axis=0)
+        inside = _mean((observed >= lower) & (observed <= upper), observed)
         u, v = material.standardised(observed), material.standardised(expected)
-        spread = u.var(axis=0)
-        share = 1 - np.square(u - v).mean(axis=0) / np.where(spread > 0, spread, 1)
+        spread = _mean(np.square(u - _mean(u, u)), u)
+        share = 1 - _mean(np.square(u - v), u) / np.where(spread > 0, spread, 1)
         varies = np.flatnonzero(spread > 1e-18)
         order = varies[np.argsort(share[varies], kind="stable")]
         chosen = _ends(order)
@@ -67,7 +67,7 @@ class Tables:
         real = material.standardised(material.rows.reshape(len(material.rows), -1))
         made = material.standardised(material.draw(z, 14))
         far = np.array([kolmogorov_smirnov(real[:, c], made[:, c]) for c in range(real.shape[1])])
-        varies = np.flatnonzero(np.ptp(real, axis=0) > 0)  # any noise is far from a constant
+        varies = np.flatnonzero(np.fmax.reduce(real) > np.fmin.reduce(real))  # any noise is far from a constant
         if not len(varies):
             return replace(section, missing="no column varies in the held-out rows")
         order = varies[np.argsort(-far[varies], kind="stable")]
@@ -94,7 +94,8 @@ class Tables:
         return replace(section, look=look, verdicts=verdicts, keys=keys, panels=panels, note=note.strip())
 
     def _scatter(self, c: int, u: Floats, v: Floats, share: float, inside: float) -> Panel:
-        x, y = self._units(c, u), self._units(c, v)
+        there = ~np.isnan(u)
+        x, y = self._units(c, u[there]), self._units(c, v[there])
         figure, axes = plot(self._names[c], "observed", "expected", width=3.3, height=2.5, left=0.55)
         low, high = np.quantile(np.concatenate([x, y]), [0.005, 0.995])
         within(axes, (low, high), (low, high), 0.06)
@@ -104,6 +105,7 @@ class Tables:
         return Panel(self._inline(figure, f"{self._names[c]}: observed against expected, {words}"), words)
 
     def _marginals(self, c: int, real: Floats, made: Floats, far: float) -> Panel:
+        real = real[~np.isnan(real)]
         low, high = np.quantile(real, [0.003, 0.997])
         room = 0.35 * (high - low) or 0.5
         edges = np.linspace(low - room, high + room, 33)
@@ -170,10 +172,21 @@ class Tables:
 
 
 def kolmogorov_smirnov(a: Floats, b: Floats) -> float:
-    """The largest difference of the two empirical distribution functions, 0 to 1."""
+    """The largest difference of the two empirical distribution functions, 0 to 1; NaN is a missing value."""
+    a, b = a[~np.isnan(a)], b[~np.isnan(b)]
+    if not len(a):
+        return 0.0
     at = np.concatenate([a, b])
     one, other = (np.searchsorted(np.sort(x), at, side="right") / len(x) for x in (a, b))
     return float(np.abs(one - other).max())
+
+
+def _mean(values: NDArray[np.generic], like: Floats) -> Floats:
+    """The mean of each column over the rows where *like* is not NaN: (n, C), (n, C) -> (C,)."""
+    there = ~np.isnan(like)
+    total: Floats = np.where(there, values.astype(np.float64), 0.0).sum(axis=0)
+    mean: Floats = total / np.maximum(1, there.sum(axis=0))
+    return mean
 
 
 def _ends(order: NDArray[np.int64]) -> list[int]:

@@ -127,6 +127,7 @@ def _job(options: Namespace, file: Path, log: Path, fabric: Fabric) -> _Job:
         minutes=options.minutes,
         seed=options.seed,
         threads=options.threads,
+        mask_rate=options.mask_rate,
     )
     if options.threads:
         torch.set_num_threads(options.threads)

@@ -1,0 +1,90 @@
+"""
+What a feature adds to the score of a normal row when it is there: what rows that lack it are short of.
+
+A score is a sum over what was observed, in nats of the original units: a column of millionths takes 14 nats off it, one
+of millions adds 14. Rows that lack different columns can be compared when each gets what its missing ones would have
+added on average. Runs the exported scorer. n rows, C features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.bundle import Arrays
+from service.engine import Engine
+from service.manifest import Calibrated, Inputs
+from service.scores import FEATURE_OUTPUTS, SCORE_OUTPUTS, score
+from training import masks
+from training.baselines import thinned
+from training.scorer import outputs_of, run_scorer
+
+Array = NDArray[np.generic]
+Floats = NDArray[np.float64]
+
+MOST_ROWS = 2000
+
+_STREAM = 12  # of the seed: the values that are hidden
+_PRIOR = 1.0  # nats: by how much what a feature adds differs from its own part in the score, as a standard deviation
+
+
+def absent_nats(
+    engine: Engine,
+    inputs: Inputs,
+    eps: NDArray[np.float32],
+    rows: Array,
+    samples: Sequence[int],
+    bins: Iterable[int],
+    ends: Sequence[float],
+    seed: int = 0,
+) -> Arrays:
+    """
+    By `Calibrated.absent_key`, for every kind, K of *samples* and bin but 0: (C,) float64.
+
+    Of *rows*, at most 2,000, values are hidden; the difference that makes to the score is regressed on what was hidden,
+    in each bin by itself: the more is missing, the less the others tell of a feature.
+    """
+    rows = thinned(rows, MOST_ROWS, seed)
+    found: Arrays = {}
+    wanted = [bin_ for bin_ in bins if bin_]
+    outputs = tuple(dict.fromkeys((*outputs_of(SCORE_OUTPUTS), *FEATURE_OUTPUTS.values())))
+    for k in samples:
+        whole = run_scorer(engine, inputs, rows, eps[:k], outputs)
+        parts = {kind: _mean_observed(whole[name], ~np.isnan(rows)) for kind, name in FEATURE_OUTPUTS.items()}
+        for bin_ in wanted:
+            generator = np.random.default_rng([seed, _STREAM, bin_])
+            may = masks.counts(inputs, ends, bin_)
+            fit = np.isnan(rows[:, list(inputs.may_be_missing)]).sum(axis=1) < may[0]
+            short = masks.hide(rows[fit], inputs, may, generator)
+            lacking = np.isnan(short) & ~np.isnan(rows[fit])
+            left = run_scorer(engine, inputs, short, eps[:k], outputs_of(SCORE_OUTPUTS)) if len(short) else {}
+            for kind in SCORE_OUTPUTS:
+                prior = parts.get(kind, np.zeros(inputs.features))
+                entry = Calibrated.model_validate({"kind": kind, "samples": k, "mask_bin": bin_, "rows": 1})
+                lost = score(kind, whole)[fit] - score(kind, left) if left else np.zeros(0)
+                found[entry.absent_key] = _regression(lacking, lost, prior)
+    return found
+
+
+def _mean_observed(nats: Array, observed: NDArray[np.bool_]) -> Floats:
+    """The mean of each feature's part over the rows that have it: (n, C), (n, C) -> (C,)."""
+    total: Floats = (nats.astype(np.float64) * observed).sum(axis=0)
+    mean: Floats = total / np.maximum(1, observed.sum(axis=0))
+    return mean
+
+
+def _regression(lacking: NDArray[np.bool_], lost: Floats, prior: Floats) -> Floats:
+    """
+    The nats that each feature adds: ridge regression of what rows *lost*, (n,), on what they lack, (n, C), to *prior*.
+
+    The penalty is the variance of what is left over that of `_PRIOR`, so that few rows leave the prior as it is.
+    """
+    if not len(lost):
+        return prior
+    lacks = lacking.astype(np.float64)
+    rest = lost - lacks @ prior
+    penalty = max(1e-6, float(rest.var())) / _PRIOR**2
+    added: Floats = prior + np.linalg.solve(lacks.T @ lacks + penalty * np.eye(len(prior)), lacks.T @ rest)
+    return added
