@@ -281,10 +281,10 @@ def test_each_bin_has_its_own_rows() -> None:
     ends = masks.MASK_BINS
     own = masks.bins_of(x, inputs, ends)
     found = dict(masks.by_bin(x, inputs, ends, (0,)))
-    assert sorted(found) == [0, 1, 2, 3, 4]
+    assert sorted(found) == list(range(9))
     np.testing.assert_array_equal(found[0], x[own == 0])
     np.testing.assert_array_equal(found[1], x[own == 1])  # there are enough
-    for bin_ in (2, 3, 4):
+    for bin_ in range(2, 9):
         rows = found[bin_]
         assert (masks.bins_of(rows, inputs, ends) == bin_).all()
         assert len(rows) == (own <= bin_).sum()
@@ -300,21 +300,21 @@ def test_each_bin_has_its_own_rows() -> None:
 def test_bins_that_no_row_can_be_in_have_no_rows() -> None:
     """Of two columns that may be missing a row lacks a half or all; with nothing else observed, all is too much."""
     x = np.random.default_rng(0).standard_normal((50, 3))
-    assert [bin_ for bin_, _ in masks.by_bin(x, gappy_inputs(3), masks.MASK_BINS, (0,))] == [0, 3, 4]
+    assert [bin_ for bin_, _ in masks.by_bin(x, gappy_inputs(3), masks.MASK_BINS, (0,))] == [0, 6, 8]
     alone = gappy_inputs(3).model_copy(
         update={
             "columns": tuple(column.model_copy(update={"missing": True}) for column in gappy_inputs(3).columns or ())
         }
     )
     found = dict(masks.by_bin(x, alone, masks.MASK_BINS, (0,)))
-    assert np.isnan(found[4]).sum(axis=1).tolist() == [2] * 50
+    assert np.isnan(found[7]).sum(axis=1).tolist() == [2] * 50
 
 
 def test_a_bundle_has_the_bins_that_its_rows_can_be_in() -> None:
-    """Of 20 columns all four; of fewer the first ones have no rows; all columns missing is no row."""
+    """Of 20 columns all; of fewer some have no rows, and their place is taken by the next."""
     assert [masks.default_bins(gappy_inputs(n)) for n in (21, 9, 3, 2)] == [
-        (0.1, 0.25, 0.5, 1.0),
-        (0.25, 0.5, 1.0),
+        masks.MASK_BINS,
+        (0.15, 0.25, 0.5, 0.7, 1.0),
         (0.5, 1.0),
         (1.0,),
     ]
@@ -387,8 +387,8 @@ def test_rows_that_lack_different_columns_are_ranked_by_what_they_have() -> None
     engine = Engine({"scorer": export_graphs(vae)["scorer"]}, threads=1)
     eps = np.random.default_rng(1).standard_normal((16, 2)).astype(np.float32)
     found = calibrate(engine, inputs, eps, x[2000:2500], 16, (16,), mask_bins=masks.MASK_BINS)
-    absent = np.asarray(found.arrays["absent/nll/16/all/3"], np.float64)
-    half = masks.counts(inputs, masks.MASK_BINS, 3)
+    absent = np.asarray(found.arrays["absent/nll/16/all/6"], np.float64)
+    half = masks.counts(inputs, masks.MASK_BINS, 6)
     normal = masks.hide(x[2500:], inputs, half, np.random.default_rng(2))
     strange = masks.hide(x[2500:] + 2 * scale, inputs, half, np.random.default_rng(3))
     raw = [score("nll", run_scorer(engine, inputs, rows, eps, ("log_w",))) for rows in (normal, strange)]
