@@ -60,6 +60,23 @@ def moments(x: Array, inputs: Inputs) -> tuple[NDArray[np.float64], NDArray[np.f
     return center, np.where(negligible, spare, scale)
 
 
+def standardisation(x: Array, inputs: Inputs) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """
+    Center and scale of each feature as the model has it, (C,) each: `moments` of what is numeric.
+
+    The other columns of a table pass as they are, 0 and 1: an index, a count, a 0 or 1 mean what they are. Raises
+    DataError, by name, also for a column of which every value is missing in *x*.
+    """
+    center, scale = moments(x, inputs)
+    if inputs.columns is None:
+        return center, scale
+    there = np.logical_or.reduce([(~np.isnan(rows)).any(axis=0) for rows in _chunks(x)])
+    for c in np.flatnonzero(~there):
+        raise DataError(f"{inputs.names[c]}: every value is missing in the rows that are learned from")
+    numeric = np.array([column.kind == "numeric" for column in inputs.columns])
+    return np.where(numeric, center, 0.0), np.where(numeric, scale, 1.0)
+
+
 def constant(x: Array) -> NDArray[np.bool_]:
     """
     Whether all rows that have a feature agree on it: (n, *shape) -> (C,); NaN is a missing value.

@@ -27,9 +27,9 @@ from service.engine import Engine
 from service.manifest import Graph, GraphName
 from training.errors import ParityError
 from training.graphs import modules, specs
-from training.models.features import levels
 from training.models.mlp import VAE
 from training.rounding import comparable, neighbours, run_module, standardised, tolerance, unsettled
+from training.support import levels_of_column
 
 Floats = NDArray[np.float64]
 
@@ -160,7 +160,7 @@ def _allowed(vae: VAE, x: Floats) -> Floats:
     """*x* with a category, or a count, wherever there must be one: others are refused before they come here."""
     for c, column in enumerate(vae.inputs.columns or ()):
         if column.kind != "numeric":
-            most = np.inf if column.kind == "count" else levels(column) - 1
+            most = np.inf if column.kind == "count" else levels_of_column(column) - 1
             x[:, c] = np.round(x[:, c]).clip(0, most)
     return x
 
@@ -184,7 +184,7 @@ def _compare(
     if output in ("lower", "upper"):
         mean = outputs["mean" if "mean" in outputs else "expected"]
         over[_near_step(vae, mean.reshape(over.shape))] = -np.inf
-    if output in ("mean", "expected", "lower", "upper"):
+    if output in ("mean", "expected", "lower", "upper", "x"):
         over[_jumped(vae, over)] = -np.inf
     if over.max() > 0:
         raise ParityError(f"{file}: {output} for {kind} differs from PyTorch by {off.flat[over.argmax()]:.3g}")

@@ -67,9 +67,10 @@ def test_two_embedded_columns_do_not_share_their_vectors() -> None:
     assert torch.nonzero(moved.abs().sum(dim=1)).flatten().tolist() == [7, 47]
 
 
-def test_the_least_a_category_can_be_is_one_of_two() -> None:
-    """A vocabulary of one word, as a constant column has, is a one-hot vector too."""
-    assert features(Column(name="a", kind="categorical", vocabulary=("only",))).width == 2
+def test_two_values_and_another_one_are_categories() -> None:
+    """A binary column whose unknown values are allowed has three, without an order."""
+    column = Column(name="a", kind="binary", vocabulary=("no", "yes"), unknown="other")
+    assert features(column)(torch.tensor([[2.0]]), None).tolist() == [[0.0, 0.0, 1.0]]
 
 
 def test_counts_go_in_as_logarithms_and_orders_as_numbers_standardised() -> None:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from service.manifest import Column, Inputs
+from training.support import levels_of_column
 
 ONE_HOT_LEVELS: Final = 32
 """Categories up to which a column is a one-hot vector; above, an embedding."""
@@ -24,14 +25,9 @@ EMBEDDING_WIDTH: Final = 16
 _LEAST_SCALE = 1e-3  # a column that varies less is constant, up to rounding
 
 
-def levels(column: Column) -> int:
-    """How many values an index can have: the vocabulary, and "another one" where that is allowed; at least two."""
-    return max(2, len(column.vocabulary or ()) + (column.unknown == "other"))
-
-
 def _kind(column: Column) -> str:
     """Its kind; two values and "another one" are categories."""
-    return "categorical" if column.kind == "binary" and levels(column) > 2 else column.kind
+    return "categorical" if column.kind == "binary" and levels_of_column(column) > 2 else column.kind
 
 
 class Features(nn.Module):
@@ -58,7 +54,7 @@ class Features(nn.Module):
     def __init__(self, inputs: Inputs, generator: torch.Generator) -> None:
         super().__init__()
         kinds = [_kind(column) for column in inputs.columns or ()] or ["numeric"] * inputs.features
-        sizes = [levels(column) if _kind(column) == "categorical" else 0 for column in inputs.columns or ()]
+        sizes = [levels_of_column(column) if _kind(column) == "categorical" else 0 for column in inputs.columns or ()]
         dense = [c for c, kind in enumerate(kinds) if kind != "categorical"]
         one_hot = [c for c, size in enumerate(sizes) if 0 < size <= ONE_HOT_LEVELS]
         embedded = [c for c, size in enumerate(sizes) if size > ONE_HOT_LEVELS]

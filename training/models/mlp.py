@@ -22,7 +22,7 @@ from training.likelihoods.choose import Count, Family, make_likelihood
 from training.likelihoods.likelihood import Likelihood, Rows
 from training.likelihoods.location_scale import Sigma
 from training.models.features import Features
-from training.moments import constant, log_sigma_floor, moments
+from training.moments import constant, log_sigma_floor, standardisation
 from training.scaling import Scaling
 
 Activation = Literal["silu", "relu", "tanh"]
@@ -111,7 +111,7 @@ class VAE(nn.Module):
             scale = np.ones(self.inputs.features)
             if self.config.standardise:
                 if self.likelihood.bounds is None:
-                    center, scale = moments(x, self.inputs)
+                    center, scale = standardisation(x, self.inputs)
                 else:
                     low, high = self.likelihood.bounds
                     center, scale = np.full_like(scale, low), np.full_like(scale, high - low)
