@@ -137,6 +137,8 @@ def test_what_stands_where_a_value_is_missing_does_not_matter_to_the_encoder(val
     e = encoded(v)
     assert torch.equal(e[0, -5:], mask[0].float())
     assert (e[0, :3][~mask[0, [0, 1, 4]]] == 0).all()
+    assert e[0, 3:6].tolist() == ([0.0, 1.0, 0.0] if mask[0, 2] else [0.0] * 3)
+    assert bool((e[0, 6:22] == 0).all()) != bool(mask[0, 3])
 
 
 @pytest.mark.parametrize("kind", ["count", "categorical"])

@@ -60,7 +60,8 @@ def mixed_up(x: Floats) -> Floats:
     """The modes of machines that run the other way: off at the highest speed, high at the lowest."""
     strange = x.copy()
     strange[:, 1] = 2 - strange[:, 1]
-    return strange[(x[:, 1] != 1) & ~np.isnan(x[:, 1]) & ~np.isnan(x[:, 0])]
+    found: Floats = strange[(x[:, 1] != 1) & ~np.isnan(x[:, 1]) & ~np.isnan(x[:, 0])]
+    return found
 
 
 def parts(bundle: Bundle, engine: Engine, x: Floats) -> Floats:
