@@ -28,7 +28,7 @@ project = tomllib.load(open('/build/pyproject.toml', 'rb'))['project']; \
 extras = project['optional-dependencies']; \
 service = project['dependencies'] + extras['$EXTRA'] + extras['images']; \
 open('service.txt', 'w').write('\n'.join(service)); \
-open('training.txt', 'w').write('\n'.join(service + extras['training']))"
+open('training.txt', 'w').write('\n'.join(service + extras['arrow'] + extras['training']))"
 
 FROM base AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore

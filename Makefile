@@ -86,5 +86,5 @@ clean:  ## forget the environments and what was built
 	touch $@
 
 .venv/.dev: .venv/.serve
-	$(PIP) --editable '.[cpu,images,training,dev]'
+	$(PIP) --editable '.[cpu,images,arrow,training,dev]'
 	touch $@

@@ -58,6 +58,12 @@ class Column(_Part):
         "reject", description="a category that is not in the vocabulary is another one, or refused", examples=["reject"]
     )
     missing: bool = Field(False, description="whether its value may be missing", examples=[False])
+    time: Literal["epoch", "iso8601"] | None = Field(
+        None,
+        description="of instants, which are seconds since 1970-01-01 UTC in arrays: how records tell them, as that "
+        "number or as ISO 8601 text; null for all else",
+        examples=["iso8601"],
+    )
 
 
 class Inputs(_Part):

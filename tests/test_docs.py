@@ -222,7 +222,9 @@ def test_the_help_of_both_commands_names_every_option_of_the_readme() -> None:
     for command, module in (("vae-serve", "service"), ("vae-train", "training")):
         texts = []
         for words in (
-            ([], ["fit"], ["evaluate"], ["calibrate"], ["report"], ["export"]) if module == "training" else ([],)
+            ([], ["schema"], ["fit"], ["evaluate"], ["calibrate"], ["report"], ["export"])
+            if module == "training"
+            else ([],)
         ):
             ran = subprocess.run(
                 [sys.executable, "-m", module, *words, "--help"], capture_output=True, text=True, check=True

@@ -1,6 +1,7 @@
 """
 `vae-train`, or `python -m training`: one subcommand a step.
 
+    vae-train schema rows.csv --output schema.toml
     vae-train fit --data rows.csv --output models/pumps
     torchrun --nproc-per-node 2 -m training fit --data rows.csv --output models/pumps
     vae-train evaluate --bundle models/pumps --data rows.csv
@@ -23,7 +24,9 @@ from pathlib import Path
 from service.errors import StartError
 from training.errors import Interrupted, TrainingError
 
-_DATA = ".csv, .npy, .npz (X; optional y, labels, columns), idx files or their directory, or sklearn:digits"
+_DATA = (
+    ".csv, .tsv, .parquet, .npy, .npz (X; optional y, labels, columns), idx files or their directory, or sklearn:digits"
+)
 _BUNDLE = "a bundle, or a model directory: its newest version"
 _FAMILIES = ("gaussian", "student-t", "bernoulli", "continuous-bernoulli", "discretised-logistic")
 
@@ -53,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="vae-train", description="Fit a VAE to data and make a bundle for vae-serve.")
     commands = parser.add_subparsers(dest="command", required=True)
+    _add_schema(commands.add_parser("schema", help="write down what each column of a table is taken for"))
     _add_fit(commands.add_parser("fit", help="the whole way: fit, export, calibrate, evaluate, write a bundle"))
     _add_evaluate(commands.add_parser("evaluate", help="measure a bundle on held-out rows"))
     _add_calibrate(commands.add_parser("calibrate", help="write a new version of a bundle, with new calibration"))
@@ -61,11 +65,21 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_schema(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Read a table; write its schema, TOML to edit, for fit --schema. Nothing is fitted."
+    parser.add_argument("data", metavar="FILE", help=".csv, .tsv or .parquet")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="a new file (default: print it)")
+    _add_reading(parser)
+    _add_levels(parser)
+    parser.add_argument("--quiet", action="store_true", help="no line for each column")
+
+
 def _add_fit(parser: argparse.ArgumentParser) -> None:
     parser.description = "Read --data; write OUTPUT/<next version>/ and, beside it, the checkpoint and the fit log."
     add = parser.add_argument
     add("--data", required=True, metavar="FILE|DIR", help=f"{_DATA}; y: 1 = anomaly, never trained on")
     add("--output", required=True, type=Path, metavar="DIR", help="model directory, as models/NAME; made if need be")
+    add("--schema", type=Path, metavar="FILE", help="what each column is (default: what the data suggest; see schema)")
     add(
         "--likelihood", choices=_FAMILIES, default="gaussian", help="of pixels and numeric columns; default %(default)s"
     )
@@ -115,6 +129,8 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
     add("--resume", action="store_true", help="go on with an unfinished fit of the same command; else a fresh start")
     add("--checkpoint", type=Path, metavar="FILE", help="default OUTPUT/checkpoint-<version>.npz")
     add("--log", type=Path, metavar="FILE", help="JSON lines, one an epoch (default OUTPUT/fit-<version>.jsonl)")
+    _add_levels(parser)
+    _add_reading(parser)
     _add_common(parser)
 
 
@@ -125,6 +141,7 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     add("--data", required=True, metavar="FILE|DIR", help=_DATA)
     add("--draws", type=_count, metavar="K", default=64, help="of the bound of log p(x) (default %(default)s)")
     add("--json", type=Path, metavar="FILE", help="write the figures there too")
+    _add_reading(parser)
     _add_common(parser)
 
 
@@ -133,6 +150,7 @@ def _add_calibrate(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--bundle", required=True, type=Path, metavar="DIR", help=_BUNDLE)
     add("--data", required=True, metavar="FILE|DIR", help=_DATA)
+    _add_reading(parser)
     _add_common(parser)
 
 
@@ -144,6 +162,7 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
     add("--log", type=Path, metavar="FILE", help="of the fit, for the loss curves (default: the one in the bundle)")
     add("--output", type=Path, metavar="FILE", help="default report-<version>.html beside the bundle")
     add("--draws", type=_count, metavar="K", default=64, help="of the bound of log p(x) (default %(default)s)")
+    _add_reading(parser)
     _add_common(parser)
 
 
@@ -155,13 +174,44 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     add("--data", metavar="FILE|DIR", help="what it was fitted to, for calibration; without it, no anomaly-score")
     add("--log", type=Path, metavar="FILE", help="of the fit, for the loss curves of the report")
     add("--draws", type=_count, metavar="K", default=64, help="of the bound of log p(x) (default %(default)s)")
+    _add_reading(parser)
     _add_common(parser)
+
+
+def _add_reading(parser: argparse.ArgumentParser) -> None:
+    tables = parser.add_argument_group("tables (.csv, .tsv, .parquet)")
+    tables.add_argument("--label", metavar="COLUMN", help="says which rows are anomalies: 1; never trained on")
+    tables.add_argument(
+        "--delimiter", choices=("comma", "semicolon", "tab"), help="of CSV (default: seen in the header)"
+    )
+    tables.add_argument("--decimal", choices=("point", "comma"), help="of CSV (default point)")
+    tables.add_argument(
+        "--missing",
+        type=_words,
+        metavar="A,B",
+        help="words for a missing value, beside the empty one, in any case (default NA,N/A,null,none,NaN,?)",
+    )
+
+
+def _add_levels(parser: argparse.ArgumentParser) -> None:
+    tables = parser.add_argument_group("categories, where no --schema says what they are")
+    tables.add_argument("--max-levels", type=_count, metavar="N", help="a column of more is left out (default 1000)")
+    tables.add_argument(
+        "--min-level-rows",
+        type=_count,
+        metavar="N",
+        help="categories in fewer rows are together another one (default 5)",
+    )
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=_seed, metavar="N", default=0, help="of all that is drawn (default %(default)s)")
     parser.add_argument("--threads", type=_threads, metavar="N", default=0, help="CPU threads (default 0: all)")
     parser.add_argument("--quiet", action="store_true", help="no progress bar, no table")
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(("", *(word.strip() for word in text.split(",")))))
 
 
 def _count(text: str) -> int:

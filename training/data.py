@@ -1,8 +1,9 @@
 """
 A data set in memory: rows in original units and dtype, what one row is (`Inputs`), and a hash of it all.
 
-`load` takes `.csv`, `.npy`, `.npz`, MNIST's idx files, or the word `sklearn:digits`. Rows labelled as anomalies are
-kept apart from the first line on: nothing is ever fitted or calibrated on them. Knows nothing of splits or models.
+`load` takes `.csv`, `.tsv`, `.parquet`, `.npy`, `.npz`, MNIST's idx files, or the word `sklearn:digits`. A missing
+value of a table is NaN. Rows labelled as anomalies are kept apart from the first line on: nothing is ever fitted or
+calibrated on them. Knows nothing of splits or models.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import hashlib
 import importlib
 import zipfile
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -19,9 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.manifest import Column, Inputs
-from training.csv_file import read_csv
+from training.cells import Reading
+from training.coding import coded
 from training.errors import DataError
 from training.idx import read_idx, read_idx_directory
+from training.infer import guess_schema
+from training.schema import Schema
+from training.table_file import TableFile, is_table, open_table
 
 Array = NDArray[np.generic]
 
@@ -30,6 +35,7 @@ CLAMP: Final = 100.0
 
 DIGITS: Final = "sklearn:digits"
 _CHANNELS = (1, 3, 4)
+_PIECE_ROWS = 2**14
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,7 @@ class Dataset:
 
     *x*: (n, *shape), normal as far as anybody said. *labels*: (n,) classes, for reports only.
     *anomalies*, *test*: rows like those of *x*; *test* is given where the source has its own test split.
+    *schema*: how the rows of a CSV or Parquet file were read; None for all else.
     """
 
     source: str
@@ -48,6 +55,7 @@ class Dataset:
     anomalies: Array | None = None
     test: Array | None = None
     test_labels: Array | None = None
+    schema: Schema | None = None
 
     @property
     def hash(self) -> str:
@@ -60,9 +68,9 @@ class Dataset:
         return digest.hexdigest()
 
 
-def load(source: str) -> Dataset:
+def load(source: str, schema: Schema | None = None, reading: Reading | None = None) -> Dataset:
     """
-    The data set at *source*: a path, or `sklearn:digits`.
+    The data set at *source*: a path, or `sklearn:digits`. *schema*: of a CSV or Parquet file; None: what it suggests.
 
     Raises DataError, naming the file, the row, the column and the reason.
     """
@@ -80,14 +88,31 @@ def load(source: str) -> Dataset:
             if images is not None:
                 _require_finite(name, images, inputs)
         return Dataset(name, inputs, x, labels, test=test, test_labels=test_labels)
-    if path.suffix.lower() == ".csv":
-        names, x = read_csv(path)
-        return Dataset(path.name, table_inputs(names), x)
+    if is_table(path):
+        reading = reading or Reading()
+        reading = reading if schema is None else replace(reading, missing=schema.missing)
+        file = open_table(path, reading)
+        return from_table(file, schema or sure_schema(file, reading), reading)
     if path.suffix.lower() in (".npy", ".npz"):
         return from_arrays(path.name, _numpy_load(path))
     if "idx" in path.name:
         return from_arrays(path.name, {"X": read_idx(path)})
-    raise DataError(f"{source}: not a .csv, .npy, .npz or idx file, nor a directory of idx files")
+    raise DataError(f"{source}: not a .csv, .tsv, .parquet, .npy, .npz or idx file, nor a directory of idx files")
+
+
+def sure_schema(file: TableFile, reading: Reading) -> Schema:
+    """What *file* suggests. Raises DataError where that is not clear."""
+    guess = guess_schema(file, reading)
+    if guess.problems:
+        raise DataError(guess.problems[0])
+    return guess.schema
+
+
+def from_table(file: TableFile, schema: Schema, reading: Reading) -> Dataset:
+    """The rows of *file* by *schema*. Raises DataError, naming the file, the line or row, the column and the reason."""
+    x, anomalies = coded(file, schema, reading)
+    inputs = Inputs(kind="table", shape=(len(schema.columns),), dtype="float64", columns=schema.columns, clamp=CLAMP)
+    return Dataset(file.name, inputs, x, anomalies=anomalies, schema=schema)
 
 
 def from_arrays(source: str, arrays: dict[str, Array]) -> Dataset:
@@ -109,7 +134,7 @@ def from_arrays(source: str, arrays: dict[str, Array]) -> Dataset:
         raise DataError(f"{source}: X has shape {x.shape}: no values")
     if x.ndim == 2:
         names = [str(name) for name in arrays.get("columns", np.array([f"x{i}" for i in range(x.shape[1])]))]
-        inputs = table_inputs(_column_names(source, names, x.shape[1]))
+        inputs = table_inputs(_column_names(source, names, x.shape[1]), _gaps(x))
     else:
         inputs = image_inputs(source, x)
     _require_finite(source, x, inputs)
@@ -123,9 +148,9 @@ def from_arrays(source: str, arrays: dict[str, Array]) -> Dataset:
     return Dataset(source, inputs, x[~anomalous], kept, anomalies=x[anomalous])
 
 
-def table_inputs(names: list[str]) -> Inputs:
-    """A row of numbers by name, float64."""
-    columns = tuple(Column(name=name) for name in names)
+def table_inputs(names: list[str], missing: NDArray[np.bool_] | None = None) -> Inputs:
+    """A row of numbers by name, float64. *missing*: (C,), which of them may be missing; None: none."""
+    columns = tuple(Column(name=name, missing=missing is not None and bool(missing[c])) for c, name in enumerate(names))
     return Inputs(kind="table", shape=(len(names),), dtype="float64", columns=columns, clamp=CLAMP)
 
 
@@ -198,8 +223,16 @@ def _flags(source: str, y: Array, rows: int) -> NDArray[np.bool_]:
     return flags
 
 
+def _gaps(x: Array) -> NDArray[np.bool_]:
+    """Which columns have missing values, NaN: (n, C) -> (C,)."""
+    gaps = np.zeros(x.shape[1], bool)
+    for start in range(0, len(x), _PIECE_ROWS):
+        gaps |= np.isnan(x[start : start + _PIECE_ROWS]).any(axis=0)
+    return gaps
+
+
 def _require_finite(source: str, x: Array, inputs: Inputs) -> None:
-    """Refuse NaN, infinity, and what becomes infinite in the dtype of the model; a piece at a time."""
+    """Refuse infinity, NaN in an image, and what becomes infinite in the dtype of the model; a piece at a time."""
     if x.dtype.kind != "f":
         return
     flat = x.reshape(len(x), -1)
@@ -208,6 +241,8 @@ def _require_finite(source: str, x: Array, inputs: Inputs) -> None:
         piece = flat[start : start + step]
         with np.errstate(over="ignore"):
             wrong = ~np.isfinite(piece.astype(inputs.dtype, copy=False))
+        if inputs.kind == "table":
+            wrong &= ~np.isnan(piece)
         if wrong.any():
             row, c = divmod(int(np.argmax(wrong)), flat.shape[1])
             value, what = piece[row, c], "column" if inputs.kind == "table" else "pixel"

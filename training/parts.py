@@ -7,14 +7,14 @@ The one place where split, binarisation and seed come together, so that `evaluat
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue, TypeAdapter
 
-from service.manifest import Inputs, Manifest
+from service.manifest import Column, Inputs, Manifest
 from training.baselines import most_rows, thinned
 from training.binarize import Mode, binarize, binary_inputs, grey_range
 from training.data import Dataset
@@ -148,7 +148,7 @@ def matched(dataset: Dataset, inputs: Inputs, dealing: Dealing) -> Dataset:
     """
     *dataset* in the form of *inputs*: columns in their order.
 
-    Raises DataError naming what is missing or of another shape.
+    Raises DataError naming what is missing, of another kind or of another shape.
     """
     have, want = dataset.inputs, inputs
     if have.columns is not None and want.columns is not None:
@@ -156,11 +156,24 @@ def matched(dataset: Dataset, inputs: Inputs, dealing: Dealing) -> Dataset:
             raise DataError(f"{dataset.source}: no column {missing[0]!r}, which the bundle takes")
         if extra := [name for name in have.names if name not in want.names]:
             raise DataError(f"{dataset.source}: the bundle has no column {extra[0]!r}")
+        for column in want.columns:
+            _require_kind(dataset, have.columns[have.names.index(column.name)], column)
         order = [have.names.index(name) for name in want.names]
         if order == list(range(len(order))):
-            return dataset
+            return replace(dataset, inputs=want)
         anomalies = None if dataset.anomalies is None else dataset.anomalies[:, order]
         return Dataset(dataset.source, want, dataset.x[:, order], dataset.labels, anomalies)
     if have.shape != want.shape:
         raise DataError(f"{dataset.source}: rows of shape {have.shape}; the bundle takes {want.shape}")
     return dataset
+
+
+def _require_kind(dataset: Dataset, have: Column, want: Column) -> None:
+    """Raise DataError, by name, where the plain numbers of an array are not what the bundle takes."""
+    if dataset.schema is not None:  # it was read by the bundle's own columns
+        return
+    column = f"{dataset.source}: column {want.name!r}"
+    if want.kind != "numeric":
+        raise DataError(f"{column} is an array's, plain numbers; the bundle's is {want.kind}: give it .csv or .parquet")
+    if have.missing and not want.missing:
+        raise DataError(f"{column} has missing values, which the bundle does not allow")

@@ -10,11 +10,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from service.manifest import Data
+from service.manifest import Column, Data
 from training import checkpoint
 from training.checkpoint import Checkpoint
 from training.errors import DataError, FitError
@@ -74,14 +74,20 @@ def only_one(file: Path) -> Iterator[None]:
 
 
 def found(
-    file: Path, resume: bool, version: int | None, data: Data, source: str, training: Mapping[str, Any]
+    file: Path,
+    resume: bool,
+    version: int | None,
+    data: Data,
+    source: str,
+    training: Mapping[str, Any],
+    columns: Sequence[Column] | None = None,
 ) -> Checkpoint | None:
     """
     The checkpoint in *file* to go on from, or None for a fresh start.
 
     *version*: of the bundle that *file* is named after, and that is not there yet; None: its name says nothing.
-    *data*, *source* and *training* are those of the fit that was asked for. Raises TrainingError where *file* is of
-    another fit, or would be overwritten before there is a bundle of it.
+    *data*, *source*, *training* and *columns* are those of the fit that was asked for. Raises TrainingError where
+    *file* is of another fit, or would be overwritten before there is a bundle of it.
     """
     if not file.is_file():  # a directory is refused by `require_writable`
         return None
@@ -101,6 +107,9 @@ def found(
     if there.data.hash != data.hash:
         hashes = f"SHA-256 {data.hash[:12]}..., there {there.data.hash[:12]}..."
         raise DataError(f"--resume: {source} is not the data of {file}: {hashes}")
+    for now_is, then in zip(columns or (), there.inputs.columns or (), strict=False):
+        if now_is != then:
+            raise FitError(f"--resume: column {now_is.name!r} is not described as when {file} was begun")
     for option, now, before in _differences(training, there.training):
         reason = _REASONS.get(option, "")
         raise FitError(f"--resume: {_flag(option)} is {now}, but {file} was begun with {before}{reason}")

@@ -8,15 +8,11 @@ within its bounds, so that every score is finite for every finite input. Knows n
 
 from __future__ import annotations
 
-from typing import Final
-
 import torch
 from torch import Tensor, nn
 
 from service.manifest import Column, Inputs
-
-MOST_COUNT: Final = 1e6
-"""Counts above this are taken as this: float32 has no digits left for the log-gamma of more."""
+from training.support import MOST_COUNT, levels_of_column
 
 
 class Scaling(nn.Module):
@@ -65,7 +61,5 @@ def _bounds(column: Column, clamp: float) -> tuple[float, float]:
     if column.kind == "numeric":
         return -clamp, clamp
     if column.kind == "count":
-        return 0.0, MOST_COUNT
-    if column.vocabulary is None:
-        return 0.0, 1.0
-    return 0.0, float(len(column.vocabulary) - (column.unknown == "reject"))
+        return 0.0, float(MOST_COUNT)
+    return 0.0, float(levels_of_column(column) - 1)

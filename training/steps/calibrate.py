@@ -5,17 +5,18 @@ from __future__ import annotations
 from argparse import Namespace
 
 from service.bundle import open_bundle
-from training import data
 from training.output import PAGE, next_version
 from training.parts import held_out
 from training.recalibrate import recalibrate
+from training.schema import Schema
+from training.steps.reading import as_known
 from training.steps.said import say, write_bundle
 
 
 def run(options: Namespace) -> None:
     """The next version of a bundle, calibrated on these rows."""
     bundle = open_bundle(options.bundle)
-    dataset = data.load(options.data)
+    dataset = as_known(options, Schema.of(bundle.manifest))
     x = held_out(dataset, bundle.manifest).x
     model_dir = bundle.path.parent
     made = recalibrate(bundle, next_version(model_dir), x, dataset.hash, options.threads)

@@ -7,17 +7,19 @@ from argparse import Namespace
 
 from service.bundle import open_bundle
 from service.engine import Engine
-from training import data, table
+from training import table
 from training.errors import TrainingError
 from training.evaluate import evaluate
 from training.parts import held_out
+from training.schema import Schema
+from training.steps.reading import as_known
 from training.steps.said import say
 
 
 def run(options: Namespace) -> None:
     """The figures of a bundle on rows that it has not seen."""
     bundle = open_bundle(options.bundle)
-    found = held_out(data.load(options.data), bundle.manifest)
+    found = held_out(as_known(options, Schema.of(bundle.manifest)), bundle.manifest)
     if not len(found.x):
         raise TrainingError(f"{options.data}: there are no test rows: the bundle was fitted with --test 0")
     engine = Engine(bundle.graphs, threads=options.threads)

@@ -6,11 +6,13 @@ from argparse import Namespace
 
 import numpy as np
 
-from training import checkpoint, data
+from training import checkpoint
 from training.assemble import HeldOut, build_bundle
 from training.errors import DataError
 from training.output import next_version
 from training.parts import Dealing, Unseen, deal
+from training.schema import Schema
+from training.steps.reading import as_known
 from training.steps.report import read_log, reported
 from training.steps.said import model_name, warn, write_bundle
 
@@ -29,7 +31,9 @@ def run(options: Namespace) -> None:
     nothing = np.zeros((0, *found.inputs.shape), found.inputs.dtype)
     rows, unseen = HeldOut(nothing, nothing), None
     if options.data is not None:
-        dataset = data.load(options.data)
+        columns = found.inputs.columns
+        known = None if columns is None else Schema.known(columns, found.training, "the checkpoint")
+        dataset = as_known(options, known)
         if dataset.hash != found.data.hash:
             raise DataError(
                 f"{dataset.source} is not the data that the checkpoint was fitted to: export without --data, "

@@ -19,7 +19,7 @@ from lightning_fabric import Fabric
 from pydantic import JsonValue
 
 from service.manifest import Data
-from training import checkpoint, data, devices, resume
+from training import checkpoint, devices, resume
 from training.assemble import HeldOut, build_bundle
 from training.binarize import binary_inputs
 from training.checkpoint import Checkpoint
@@ -33,6 +33,7 @@ from training.output import next_version
 from training.parts import Dealing, Parts, Unseen, deal
 from training.split import Fractions
 from training.state import State
+from training.steps.reading import to_fit
 from training.steps.report import read_log, reported
 from training.steps.said import model_name, say, warn, write_bundle
 from training.support import require_support
@@ -100,7 +101,7 @@ def _job(options: Namespace, file: Path, log: Path, fabric: Fabric) -> _Job:
     """Read and deal the data; settle every option that depends on them."""
     fractions = Fractions(options.validation, options.calibration, options.test)
     dealing = Dealing(fractions, options.binarize, options.seed)
-    dataset = data.load(options.data)
+    dataset = to_fit(options, fabric.is_global_zero)
     parts = deal(dataset, dealing)
     if options.binarize == "none":
         for rows in (dataset.x, dataset.test):
@@ -133,6 +134,7 @@ def _job(options: Namespace, file: Path, log: Path, fabric: Fabric) -> _Job:
         torch.set_num_threads(options.threads)
     training: dict[str, JsonValue] = {
         "source": dataset.source,
+        **({} if dataset.schema is None else {"table": dataset.schema.as_json()}),
         "dealing": dealing.as_json(),
         "model": _plain(config),
         "options": _plain(fit_options),
@@ -161,7 +163,8 @@ def _fitted(options: Namespace, job: _Job, fabric: Fabric, version: int | None) 
     """The finished checkpoint: fitted now, or from where an earlier run was. *version*: see `resume.found`."""
     file, first = job.checkpoint, fabric.is_global_zero
     told: Callable[..., None] = say if first else lambda *_: None
-    before = resume.found(file, options.resume, version, job.made_of, str(job.training["source"]), job.training)
+    source, columns = str(job.training["source"]), job.parts.inputs.columns
+    before = resume.found(file, options.resume, version, job.made_of, source, job.training, columns)
     if options.resume and before is None and first:
         warn(f"--resume: there is no {file}; this is a fresh start")
     if before is not None and before.state is None:

@@ -13,7 +13,6 @@ from pydantic import JsonValue
 
 from service.bundle import Bundle, open_bundle
 from service.engine import Engine
-from training import data
 from training.baselines import thinned
 from training.errors import TrainingError
 from training.evaluate import evaluate
@@ -22,7 +21,9 @@ from training.parts import Unseen, held_out
 from training.report.make import make, with_report
 from training.report.material import Material, Record
 from training.report.page import GENERATOR
+from training.schema import Schema
 from training.split import MOST_HELD_OUT
+from training.steps.reading import as_known
 from training.steps.said import say, warn
 
 
@@ -31,7 +32,8 @@ def run(options: Namespace) -> None:
     bundle = open_bundle(options.bundle)
     output = options.output or bundle.path.parent / f"report-{bundle.manifest.version}.html"
     _require_ours(output)
-    found = _few(held_out(data.load(options.data), bundle.manifest), options.seed)
+    dataset = as_known(options, Schema.of(bundle.manifest))
+    found = _few(held_out(dataset, bundle.manifest), options.seed)
     records = read_log(options.log) if options.log else _log_within(bundle)
     engine = Engine(bundle.graphs, threads=options.threads)
     evaluation: dict[str, JsonValue] = {}

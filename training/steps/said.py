@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from argparse import Namespace
@@ -40,8 +41,14 @@ def write_bundle(options: Namespace, model_dir: Path, bundle: Bundle) -> None:
     elif calibrated[0].rows < (needed := rows_needed(scoring.alpha)):
         warn(
             f"{calibrated[0].rows} calibration rows are too few for alpha {scoring.alpha}, the default, which needs "
-            f"{needed}: requests must name a larger alpha, or is_anomaly is null; more calibration rows help"
+            f"{needed}: requests must name an alpha of {_least_alpha(calibrated[0].rows):g} or more, or is_anomaly is "
+            "null; more calibration rows help"
         )
+
+
+def _least_alpha(rows: int) -> float:
+    """The least alpha that *rows* calibration rows can show, rounded up."""
+    return math.ceil(1e4 / (rows + 1)) / 1e4
 
 
 def model_name(output: Path) -> str:
