@@ -35,7 +35,8 @@ from hypothesis import seed as seeded
 from hypothesis import strategies as st
 
 SHARES = {
-    "json_bodies": 0.36,
+    "json_bodies": 0.28,
+    "record_bodies": 0.08,
     "npy_files": 0.18,
     "frames": 0.18,
     "header_fields": 0.1,

@@ -1,8 +1,9 @@
 """
 From the scorer's outputs to an answer: score, p-value, threshold, decision, parts and explanations.
 
-Pure functions of arrays and of the bundle's calibration; what was not calibrated is refused by name. Knows neither
-batches nor HTTP. B rows, K draws, C features.
+Pure functions of arrays and of the bundle's calibration; what was not calibrated is refused by name. A row with missing
+values is judged by calibration rows that miss about as many: a threshold of complete rows would miss most anomalies
+among the others. Knows neither batches nor HTTP. B rows, K draws, C features.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service import calibration, scores
-from service.bundle import Bundle
-from service.errors import Unsupported
+from service.bundle import CALIBRATION, Bundle
+from service.errors import BundleError, Unsupported
 from service.manifest import Calibrated
 from service.queues import Rows
 
@@ -24,27 +25,51 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Plan:
-    """What a request asks of the scores, resolved against the bundle. *outputs*: the scorer's outputs it takes."""
+    """
+    What a request asks of the scores, resolved against the bundle. *outputs*: the scorer's outputs it takes.
 
-    entry: Calibrated
+    *entries*, *thresholds*, *reasons* (why there is no threshold): by mask bin, the first of complete rows.
+    """
+
+    entries: tuple[Calibrated, ...]
     alpha: float
-    threshold: float | None
-    reason: str | None
+    thresholds: tuple[float | None, ...]
+    reasons: tuple[str | None, ...]
     explain: int
     components: bool
     outputs: tuple[str, ...]
 
+    @property
+    def entry(self) -> Calibrated:
+        """Of complete rows."""
+        return self.entries[0]
+
+    @property
+    def reason(self) -> str | None:
+        """Of complete rows."""
+        return self.reasons[0]
+
+    @property
+    def threshold(self) -> float | None:
+        """Of complete rows."""
+        return self.thresholds[0]
+
 
 @dataclass(frozen=True)
 class FeaturePart:
-    """One feature's part in the score of one row, and what was expected of it in original units."""
+    """
+    One feature's part in the score of one row, and what was expected of it, as numbers in original units.
 
+    *index*: which feature. *interval*: None for categories, of which no two are the ends of anything.
+    """
+
+    index: int
     feature: str
     nats: float
     p_value: float | None
     observed: float
     expected: float
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -58,8 +83,28 @@ class Components:
 
 
 @dataclass(frozen=True)
+class Masked:
+    """
+    The m rows of a request that miss values: (m,) each, *rate* (m, 2). NaN where their bin has no threshold.
+
+    *row*: which rows they are. *share*: of missing values, among the columns that may be missing. *threshold*: that of
+    the bin, less what the missing features add to the score of a normal row.
+    """
+
+    row: NDArray[np.int64]
+    share: Floats
+    threshold: Floats
+    rate: Floats
+
+
+@dataclass(frozen=True)
 class Scored:
-    """B scored rows. *rate* and *is_anomaly* are None where the plan has no threshold."""
+    """
+    B scored rows. *rate*: of complete rows, None where the plan has no threshold for them.
+
+    *is_anomaly* is masked for rows whose bin has no threshold, and None where no bin has one. *masked* is None, and
+    *reason* too, where no row misses a value. *reason*: why a threshold is not there that a row needs.
+    """
 
     scores: Floats
     p_values: Floats
@@ -67,18 +112,31 @@ class Scored:
     is_anomaly: NDArray[np.bool_] | None
     components: Components | None
     explanations: list[list[FeaturePart]] | None
+    masked: Masked | None = None
+    reason: str | None = None
 
 
 class Anomaly:
-    """The scores that one bundle is calibrated for."""
+    """The scores that one bundle is calibrated for. Raises BundleError where a mask bin of one of them is not there."""
 
     def __init__(self, bundle: Bundle) -> None:
-        self._scoring = bundle.manifest.scoring
+        manifest = bundle.manifest
+        self._scoring = manifest.scoring
         self._arrays = bundle.calibration
-        self._entries: dict[tuple[str, int], Calibrated] = {
-            (entry.kind, entry.samples): entry for entry in bundle.manifest.calibrated
-        }
-        self._names = bundle.manifest.inputs.names
+        self._ends = np.array(manifest.mask_bins, np.float64)
+        self._names = manifest.inputs.names
+        columns = manifest.inputs.columns or ()
+        self._may_miss = np.array([column.missing for column in columns], np.bool_)
+        self._categories = frozenset(at for at, column in enumerate(columns) if column.kind == "categorical")
+        by_bin: dict[tuple[str, int], dict[int, Calibrated]] = {}
+        for entry in manifest.calibrated:
+            by_bin.setdefault((entry.kind, entry.samples), {})[entry.mask_bin] = entry
+        for (kind, samples), bins in by_bin.items():
+            if missing := [index for index in range(len(self._ends) + 1) if index not in bins]:
+                raise BundleError(
+                    bundle.path, CALIBRATION, f"the score {kind} with {samples} samples has no mask bin {missing[0]}"
+                )
+        self._entries = {key: tuple(bins[index] for index in sorted(bins)) for key, bins in by_bin.items()}
 
     def plan(
         self, *, kind: str | None, samples: int | None, alpha: float | None, explain: int = 0, components: bool = False
@@ -89,15 +147,17 @@ class Anomaly:
         Raises Unsupported for a score that was not calibrated or has no parts by feature, and for an *alpha* named
         by the caller that the calibration rows are too few for.
         """
-        entry = self._entry(kind or self._scoring.kind, samples or self._scoring.samples)
+        entries = self._bins(kind or self._scoring.kind, samples or self._scoring.samples)
+        entry = entries[0]
         level = self._scoring.alpha if alpha is None else alpha
-        threshold = calibration.threshold(self._sorted(entry), level)
-        reason = None
-        if threshold is None:
-            needed = calibration.rows_needed(level)
-            reason = f"alpha {level:g} needs {needed} calibration rows; the bundle has {entry.rows}"
-            if alpha is not None:
-                raise Unsupported(reason, field="alpha", limit=1 / (entry.rows + 1), value=alpha, rows_needed=needed)
+        thresholds = tuple(calibration.threshold(self._sorted(one), level) for one in entries)
+        needed = calibration.rows_needed(level)
+        reasons = tuple(
+            f"alpha {level:g} needs {needed} calibration rows; the bundle has {one.rows}" if threshold is None else None
+            for one, threshold in zip(entries, thresholds, strict=True)
+        )
+        if reasons[0] is not None and alpha is not None:
+            raise Unsupported(reasons[0], field="alpha", limit=1 / (entry.rows + 1), value=alpha, rows_needed=needed)
         outputs = scores.SCORE_OUTPUTS[entry.kind]
         if components:
             outputs += ("log_w", "log_px_z", "kl", "latent_term")
@@ -106,27 +166,63 @@ class Anomaly:
                 able = ", ".join(scores.FEATURE_OUTPUTS)
                 raise Unsupported(f"{entry.kind} has no parts by feature; those that have: {able}", field="explain")
             outputs += (scores.FEATURE_OUTPUTS[entry.kind], "expected", "lower", "upper")
-        return Plan(entry, level, threshold, reason, explain, components, tuple(dict.fromkeys(outputs)))
+        return Plan(entries, level, thresholds, reasons, explain, components, tuple(dict.fromkeys(outputs)))
 
     def judge(self, plan: Plan, x: Array, outputs: Rows) -> Scored:
-        """The answer for rows *x* (B, *shape), from the scorer's *outputs* for them."""
-        entry = plan.entry
-        values = scores.score(entry.kind, outputs) if len(x) else np.zeros(0)
+        """The answer for rows *x* (B, *shape), NaN where missing, from the scorer's *outputs* for them."""
+        values = scores.score(plan.entry.kind, outputs) if len(x) else np.zeros(0)
+        components = _components(plan.entry.kind, outputs) if plan.components and len(x) else None
+        rate = None if plan.threshold is None else calibration.false_alarm_rate(plan.entry.rows, plan.alpha)
+        shares = np.isnan(x[:, self._may_miss]).mean(axis=1) if len(self._ends) else np.zeros(len(x))
+        if not shares.any():
+            return Scored(
+                scores=values,
+                p_values=calibration.p_values(self._sorted(plan.entry), values),
+                rate=rate,
+                is_anomaly=None if plan.threshold is None else values > plan.threshold,
+                components=components,
+                explanations=self._explain(plan, plan.entry, x, outputs) if plan.explain and len(x) else None,
+            )
+        bins = calibration.mask_bins(shares, self._ends)
+        p_values, decided = np.empty(len(x)), np.zeros(len(x), np.bool_)
+        thresholds, rates = np.full(len(x), np.nan), np.full((len(x), 2), np.nan)
+        explanations: list[list[FeaturePart]] = [[] for _ in x]
+        reason = None
+        for index in np.unique(bins):
+            rows, entry, threshold = np.flatnonzero(bins == index), plan.entries[index], plan.thresholds[index]
+            whole = values[rows]
+            if (absent := self._arrays.get(entry.absent_key)) is not None:
+                whole = calibration.completed(whole, ~np.isnan(x[rows]), np.asarray(absent, np.float64))
+            p_values[rows] = calibration.p_values(self._sorted(entry), whole)
+            if threshold is not None:
+                decided[rows] = whole > threshold
+                thresholds[rows] = threshold - (whole - values[rows])
+                rates[rows] = calibration.false_alarm_rate(entry.rows, plan.alpha)
+            reason = reason or plan.reasons[index]
+            if plan.explain:
+                part = {name: array[rows] for name, array in outputs.items()}
+                for row, parts in zip(rows, self._explain(plan, entry, x[rows], part), strict=True):
+                    explanations[row] = parts
+        unknown = np.isnan(thresholds)
+        masked = np.flatnonzero(bins)
         return Scored(
             scores=values,
-            p_values=calibration.p_values(self._sorted(entry), values),
-            rate=None if plan.threshold is None else calibration.false_alarm_rate(entry.rows, plan.alpha),
-            is_anomaly=None if plan.threshold is None else values > plan.threshold,
-            components=_components(entry.kind, outputs) if plan.components and len(x) else None,
-            explanations=self._explain(plan, x, outputs) if plan.explain and len(x) else None,
+            p_values=p_values,
+            rate=rate,
+            is_anomaly=None if unknown.all() else np.ma.MaskedArray(decided, unknown),
+            components=components,
+            explanations=explanations if plan.explain else None,
+            masked=Masked(masked, shares[masked], thresholds[masked], rates[masked]),
+            reason=reason,
         )
 
     def _sorted(self, entry: Calibrated) -> Floats:
         return np.asarray(self._arrays[entry.key], np.float64)
 
-    def _entry(self, kind: str, samples: int) -> Calibrated:
-        if entry := self._entries.get((kind, samples)):
-            return entry
+    def _bins(self, kind: str, samples: int) -> tuple[Calibrated, ...]:
+        """What was calibrated for a score, by mask bin."""
+        if entries := self._entries.get((kind, samples)):
+            return entries
         draws = {k: sorted(s for other, s in self._entries if other == k) for k, _ in self._entries}
         able = "; ".join(f"{k} with {', '.join(map(str, found))} samples" for k, found in draws.items())
         field, value = ("samples", samples) if kind in draws else ("kind", kind)
@@ -136,26 +232,31 @@ class Anomaly:
             value=value,
         )
 
-    def _explain(self, plan: Plan, x: Array, outputs: Rows) -> list[list[FeaturePart]]:
+    def _explain(self, plan: Plan, entry: Calibrated, x: Array, outputs: Rows) -> list[list[FeaturePart]]:
         """For each row its most surprising features: the rarest part for that feature first, then the largest."""
-        nats = outputs[scores.FEATURE_OUTPUTS[plan.entry.kind]]
+        nats = outputs[scores.FEATURE_OUTPUTS[entry.kind]]
         p = None
-        if (grid := self._arrays.get(plan.entry.features_key)) is not None:
-            ranks = np.asarray(self._arrays[f"{plan.entry.features_key}/ranks"], np.int64)
-            p = calibration.feature_p_values(np.asarray(grid, np.float32), ranks, plan.entry.rows, nats)
+        if (grid := self._arrays.get(entry.features_key)) is not None:
+            ranks = np.asarray(self._arrays[f"{entry.features_key}/ranks"], np.int64)
+            p = calibration.feature_p_values(np.asarray(grid, np.float32), ranks, entry.rows, nats)
         observed = x.reshape(len(x), -1)
         explained = []
         for row in range(len(x)):
             order = np.argsort(-nats[row], kind="stable") if p is None else np.lexsort((-nats[row], p[row]))
+            if len(self._ends):
+                order = order[~np.isnan(observed[row, order])]
             explained.append(
                 [
                     FeaturePart(
+                        index=int(c),
                         feature=self._names[c],
                         nats=float(nats[row, c]),
                         p_value=None if p is None else float(p[row, c]),
                         observed=float(observed[row, c]),
                         expected=float(outputs["expected"][row, c]),
-                        interval=(float(outputs["lower"][row, c]), float(outputs["upper"][row, c])),
+                        interval=None
+                        if c in self._categories
+                        else (float(outputs["lower"][row, c]), float(outputs["upper"][row, c])),
                     )
                     for c in order[: plan.explain]
                 ]

@@ -18,7 +18,8 @@ from service import messages, pictures, replies
 from service.codec import json, npy, slices
 from service.codec.fields import Fields, add_query
 from service.codec.records import flat
-from service.errors import InvalidInput, UnsupportedMedia, named, shown
+from service.codec.rows import Array
+from service.errors import InvalidInput, NotAcceptable, UnsupportedMedia, named, shown
 from service.http import media
 from service.http.exchange import Handler, Reply
 from service.http.headers import Headers
@@ -148,10 +149,10 @@ class V1:
         spent = Spent(op)
         SPENT.set(spent)
         fields: Fields = {}
-        if read == media.JSON and len(body) <= slices.LONG:
-            fields = json.read_object(body, *served.rows, most=served.max_rows)
-        elif read == media.JSON:
+        if read == media.JSON and slices.is_long_body(body, served.rows.inputs):
             fields = await self._turns.take(slices.read(body, *served.rows, most=served.max_rows), deadline)
+        elif read == media.JSON:
+            fields = json.read_object(body, *served.rows, most=served.max_rows)
         if headers.query:
             add_query(fields, headers.query)
         if read == media.NPY:
@@ -175,7 +176,7 @@ class V1:
         elif write == media.NPZ:
             answer = npy.write_npz(flat({"model": served.model, **reply}))
         else:
-            answer = npy.write_npy(flat(reply)[MAIN[op]])
+            answer = npy.write_npy(_main(op, reply))
         spent.rows, spent.serialize = rows, spent.lap()
         return answer, [(b"content-type", write.encode())], spent
 
@@ -188,3 +189,10 @@ class V1:
                 raise InvalidInput(f"array must be {' or '.join(names)}; given: {shown(name)}", field="array")
             return str(name)
         return names[ROW_FIELDS[self._task.op] or 0]
+
+
+def _main(op: Operation, reply: Fields) -> Array:
+    """The one array of a reply that a .npy file holds. Raises NotAcceptable where records stand in its place."""
+    if MAIN[op] not in reply:
+        raise NotAcceptable(f"records have no form in {media.NPY}; they have in {media.JSON} and in {media.NPZ}")
+    return flat(reply)[MAIN[op]]

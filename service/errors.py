@@ -52,6 +52,21 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def kind(value: object) -> str:
+    """What a client would call *value*, which came in JSON."""
+    if value is None:
+        return "null"
+    names = {
+        dict: "an object",
+        list: "a list",
+        str: "a string",
+        bool: "true or false",
+        int: "a number",
+        float: "a number",
+    }
+    return names.get(type(value), type(value).__name__)
+
+
 class ServiceError(Exception):
     """
     A request that cannot be answered.

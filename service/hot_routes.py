@@ -12,6 +12,7 @@ from fastapi import APIRouter
 
 from service import errors
 from service.api import ARRAYS_FIRST, MAIN, READS, ROUTES, WRITES, Route
+from service.codec.table import RECORDS
 from service.http import media
 from service.http.refusals import documented
 from service.messages import SheetOptions
@@ -61,7 +62,7 @@ def _enter(router: APIRouter, route: Route) -> None:
     never.__annotations__ = {"body": route.request, "return": None}
     options = TASKS[route.op].options.model_json_schema()["properties"]
     parameters = [_in_query(name, schema) for name, schema in options.items()]
-    rows = [name for name in route.request.model_fields if name not in options]
+    rows = [name for name in route.request.model_fields if name not in (*options, RECORDS)]
     # arrays last: of several types of bytes openapi-python-client sends the last one, and pictures have the form
     kinds = sorted(READS[route.op][1:], key=lambda kind: kind == media.NPY)
     takes = {kind: {"schema": _FORM if kind == media.FORM else _BINARY} for kind in kinds}

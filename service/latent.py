@@ -33,6 +33,11 @@ def truncated_noise(seed: int, bound: float, *shape: int) -> Floats:
     return np.clip(normal_quantile(low + u * (1 - 2 * low)), -bound, bound).astype(np.float32)
 
 
+def uniforms(seed: int, *shape: int) -> Floats:
+    """Draws from [0, 1), float32; the first rows of more are those of fewer."""
+    return np.random.Generator(np.random.Philox(seed)).random(shape, np.float32)
+
+
 def lerp(start: Floats, stop: Floats, alphas: NDArray[np.float64]) -> Floats:
     """The straight line: (L,), (L,), (S,) -> (S, L). The ends are returned as they came, to the bit."""
     t = alphas[:, None]

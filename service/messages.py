@@ -1,13 +1,13 @@
 """
 The requests of /v1, as pydantic models: what OpenAPI documents, and what a request's options are checked by.
 
-The rows themselves (`inputs`, `latents`) are too many numbers for pydantic; codec/ parses them to arrays
+The rows themselves (`inputs`, `records`, `latents`) are too many values for pydantic; codec/ parses them to arrays
 and holds itself to these models by a test. Knows nothing of HTTP.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import TypeAliasType
@@ -23,13 +23,45 @@ Row = TypeAliasType(
         list[float] | list[list[float]] | list[list[list[float]]],
         Field(
             description="One row in the model's shape and in original units (GET /v1/model: manifest.inputs): "
-            "[C] numbers for a table or a vector, in the order of its columns; nested as the image is for images, "
-            "[height, width], or three axes in the order of manifest.inputs.layout. Numbers must be finite."
+            "[C] numbers for a table or a vector, in the order of its columns, a category as its place in the "
+            "vocabulary, an instant in seconds since 1970; nested as the image is for images, [height, width], or "
+            "three axes in the order of manifest.inputs.layout. Numbers must be finite."
+        ),
+    ],
+)
+IncompleteRow = TypeAliasType(
+    "IncompleteRow",
+    Annotated[
+        list[float | None],
+        Field(
+            description="One row of a table, as a Row, with null where a value is missing, in columns that allow it."
         ),
     ],
 )
 Inputs = Annotated[
-    list[Row], Field(min_length=1, description="n rows, x: shape [n, *row], up to limits.max_request_rows")
+    list[Row | IncompleteRow] | None,
+    Field(min_length=1, description="n rows, x: shape [n, *row], up to limits.max_request_rows"),
+]
+Record = TypeAliasType(
+    "Record",
+    Annotated[
+        dict[str, float | bool | str | None],
+        Field(
+            description="One row of a table by column name, in original units; GET /v1/model says what is in "
+            "manifest.inputs.columns. What has a vocabulary is told by its name there; what is binary without one by 0 "
+            "or 1, or true or false; an instant by seconds since 1970 or ISO 8601 text (UTC where it has no offset). A "
+            "member that is null or not there is missing, where the column allows it.",
+            examples=[{"pressure": 7.0, "site": "north", "seen": "2026-01-31T12:00:00Z", "flow": None}],
+        ),
+    ],
+)
+Records = Annotated[
+    list[Record] | None,
+    Field(
+        min_length=1,
+        description="instead of inputs, of a table: n rows as objects, up to limits.max_request_rows; the rows of the "
+        "reply are records then",
+    ),
 ]
 LatentVector = TypeAliasType(
     "LatentVector",
@@ -56,8 +88,29 @@ Seed = Annotated[
 ]
 
 
+AsRecords = Annotated[
+    bool,
+    Field(
+        description="the rows of the reply are records instead of outputs; of models of tables alone", examples=[True]
+    ),
+]
+
+
 class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class _Rows(_Request):
+    """Rows in one of two forms."""
+
+    inputs: Inputs = None
+    records: Records = None
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Self:
+        if (self.inputs is None) == (self.records is None):
+            raise ValueError("give inputs or records, and not both")
+        return self
 
 
 class EncodeOptions(_Request):
@@ -67,10 +120,8 @@ class EncodeOptions(_Request):
     seed: Seed = None
 
 
-class EncodeRequest(EncodeOptions):
-    """Rows to encode."""
-
-    inputs: Inputs
+class EncodeRequest(EncodeOptions, _Rows):
+    """Rows to encode: inputs or records."""
 
 
 class DecodeOptions(_Request):
@@ -82,6 +133,7 @@ class DecodeOptions(_Request):
         "is false",
     )
     seed: Seed = None
+    records: AsRecords = False
 
 
 class DecodeRequest(DecodeOptions):
@@ -102,6 +154,7 @@ class SampleRequest(_Request):
         le=10,
         description="confines each latent, before temperature, to +- this many standard deviations; null: not at all",
     )
+    records: AsRecords = False
 
 
 class InterpolateOptions(_Request):
@@ -120,19 +173,22 @@ class InterpolateOptions(_Request):
 
 
 class InterpolateRequest(InterpolateOptions):
-    """Two or more waypoints: rows, which are encoded, or latent vectors. One of the two."""
+    """Two or more waypoints: rows (inputs or records), which are encoded, or latent vectors. One of the three."""
 
-    inputs: Annotated[list[Row], Field(min_length=2)] | None = Field(
+    inputs: Annotated[list[Row | IncompleteRow], Field(min_length=2)] | None = Field(
         None, description="w waypoints as rows, x: shape [w, *row]; each is encoded to its mu"
+    )
+    records: Annotated[list[Record], Field(min_length=2)] | None = Field(
+        None, description="w waypoints as records, of models of tables alone"
     )
     latents: Annotated[list[LatentVector], Field(min_length=2)] | None = Field(
         None, description="w waypoints as latent vectors, z: shape [w, L]"
     )
 
     @model_validator(mode="after")
-    def _one_of_two(self) -> InterpolateRequest:
-        if (self.inputs is None) == (self.latents is None):
-            raise ValueError("give inputs or latents, and not both")
+    def _one_of_three(self) -> Self:
+        if [self.inputs, self.records, self.latents].count(None) != 2:
+            raise ValueError("give inputs, records or latents, and no two of them")
         return self
 
 
@@ -140,10 +196,8 @@ class ReconstructOptions(_Request):
     """Reconstruct has no options."""
 
 
-class ReconstructRequest(ReconstructOptions):
-    """Rows to encode and decode again."""
-
-    inputs: Inputs
+class ReconstructRequest(ReconstructOptions, _Rows):
+    """Rows to encode and decode again: inputs or records."""
 
 
 class AnomalyScoreOptions(_Request):
@@ -176,10 +230,8 @@ class AnomalyScoreOptions(_Request):
     )
 
 
-class AnomalyScoreRequest(AnomalyScoreOptions):
-    """Rows to score."""
-
-    inputs: Inputs
+class AnomalyScoreRequest(AnomalyScoreOptions, _Rows):
+    """Rows to score: inputs or records."""
 
 
 class SheetOptions(_Request):

@@ -7,20 +7,20 @@ nothing of JSON, tensors, sockets or headers.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from pydantic import BaseModel
 
-from service import messages, replies
-from service.anomaly import FeaturePart
-from service.codec.fields import Fields, read_options, read_rows, read_rows_flagged
-from service.codec.records import Records, flags
+from service import messages
+from service.codec.fields import Fields, has_records, read_options, read_rows, read_rows_flagged
+from service.codec.records import Records
 from service.codec.rows import Array, RowSpec
-from service.errors import InvalidInput, NotReady, TooLarge
+from service.codec.table import RECORDS, Table
+from service.errors import InvalidInput, NotReady, TooLarge, Unsupported
+from service.judged import judged
 from service.manifest import Operation
 from service.metrics import Metrics
 from service.spent import Spent
@@ -103,24 +103,29 @@ async def decode(r: Request) -> Answer:
     """Latent vectors to rows."""
     z = read_rows(r.fields, r.rows.latents, r.served.max_rows)
     options = read_options(messages.DecodeOptions, r.fields)
+    table = _table(r, options.records)
     r.spent.parse = r.spent.lap()
-    return {"outputs": await r.served.vae.decode(z, options.draw, r.deadline)}, len(z)
+    outputs, seed = await r.served.vae.decode(z, options.draw, options.seed, r.deadline)
+    reply = _made(outputs, table)
+    return ({**reply, "seed": seed} if seed is not None else reply), len(z)
 
 
 async def sample(r: Request) -> Answer:
     """Rows from the prior."""
     options = read_options(messages.SampleRequest, r.fields)
     r.served.check_rows("count", options.count, f"count is {options.count}")
+    table = _table(r, options.records)
     r.spent.parse = r.spent.lap()
     z, outputs, seed = await r.served.vae.sample(
         options.count, options.seed, options.temperature, options.truncation, r.deadline
     )
-    return {"seed": seed, "latents": z, "outputs": outputs}, options.count
+    return {"seed": seed, "latents": z, **_made(outputs, table)}, options.count
 
 
 async def interpolate(r: Request) -> Answer:
     """Waypoints to a path."""
-    given = [spec for spec in (r.rows.inputs, r.rows.latents) if r.fields.get(spec.field) is not None]
+    table = _table(r, has_records(r.fields))
+    given = [spec for spec in r.rows if any(r.fields.get(name) is not None for name in spec.fields)]
     if len(given) != 1:
         raise InvalidInput(
             f"give {' or '.join(spec.field for spec in r.rows)}, and not both", field=r.rows.inputs.field
@@ -128,7 +133,7 @@ async def interpolate(r: Request) -> Answer:
     spec = given[0]
     encoded = spec is r.rows.latents
     waypoints = read_rows(r.fields, spec, r.served.max_rows, least=2)
-    rest = {name: value for name, value in r.fields.items() if name not in [spec.field for spec in r.rows]}
+    rest = {name: value for name, value in r.fields.items() if not any(name in spec.fields for spec in r.rows)}
     options = read_options(messages.InterpolateOptions, rest)
     points = (len(waypoints) - 1) * (options.steps - 1) + 1
     r.served.check_rows("steps", points, f"{len(waypoints)} waypoints with {options.steps} steps are {points} points")
@@ -139,89 +144,52 @@ async def interpolate(r: Request) -> Answer:
     return {
         "alphas": walk.alphas,
         "latents": walk.latents,
-        "outputs": walk.outputs,
+        **_made(walk.outputs, table),
         "degenerate": walk.degenerate,
     }, points
 
 
 async def reconstruct(r: Request) -> Answer:
     """Rows to what the model makes of them."""
+    table = _table(r, has_records(r.fields))
     x = read_rows(r.fields, r.rows.inputs, r.served.max_rows)
     read_options(messages.ReconstructOptions, r.fields)
     r.spent.parse = r.spent.lap()
-    return {"outputs": await r.served.vae.reconstruct(x, r.deadline)}, len(x)
+    return _made(await r.served.vae.reconstruct(x, r.deadline), table), len(x)
 
 
 async def anomaly_score(r: Request) -> Answer:
     """Rows to scores, p-values, decisions and explanations."""
     served, spec = r.served, r.rows.inputs
     options = read_options(
-        messages.AnomalyScoreOptions, {name: value for name, value in r.fields.items() if name != spec.field}
+        messages.AnomalyScoreOptions, {name: value for name, value in r.fields.items() if name not in spec.fields}
     )
     plan = served.vae.anomaly.plan(**options.model_dump(exclude={"on_invalid"}))
-    flag = options.on_invalid == "flag"
-    invalid: dict[int, str] = {}
-    if flag:
+    invalid: dict[int, str] | None = None
+    given = spec.of_records if has_records(r.fields) else spec
+    if options.on_invalid == "flag":
         x, invalid = read_rows_flagged(r.fields, spec, served.max_rows)
     else:
         x = read_rows(r.fields, spec, served.max_rows)
-        spec.check_support(x)
+        given.check_support(x)
     r.spent.parse = r.spent.lap()
     scored = await served.vae.anomaly_score(x, plan, r.deadline)
-    r.metrics.scored(served.manifest.version, scored.p_values, scored.is_anomaly)
-    rows = len(x) + len(invalid)
-    valid = [row for row in range(rows) if row not in invalid]
-
-    def spread(values: Array) -> Array:
-        """The answers of the valid rows among all rows: NaN, or an empty string, for the others."""
-        if len(valid) == rows:
-            return values
-        among = np.full((rows, *values.shape[1:]), "" if values.dtype.kind == "U" else math.nan, values.dtype)
-        among[valid] = values
-        return among
-
-    reply: Fields = {
-        "kind": plan.entry.kind,
-        "samples": plan.entry.samples,
-        "alpha": plan.alpha,
-        "threshold": plan.threshold,
-        "false_alarm_rate": scored.rate,
-        "scores": spread(scored.scores),
-        "p_values": spread(scored.p_values),
-        "is_anomaly": flags(scored.is_anomaly, valid, rows),
-    }
-    if plan.reason is not None:
-        reply["reason"] = plan.reason
-    if flag:
-        reply["invalid"] = Records(
-            {"row": np.array(list(invalid), np.int64), "reason": np.array([*invalid.values()], str)}
-        )
-    if options.components:
-        parts = asdict(scored.components) if scored.components else dict.fromkeys(COMPONENTS, np.zeros(0))
-        reply["components"] = {name: spread(parts[name]) for name in COMPONENTS}
-    if options.explain:
-        columns = _explanations(scored.explanations or [], min(options.explain, served.manifest.inputs.features))
-        reply["explanations"] = Records(
-            {name: spread(column) for name, column in columns.items()},
-            frozenset(invalid),
-            {"interval": ("lower", "upper")},
-        )
-    return reply, len(x)
+    decided = None if scored.is_anomaly is None else np.ma.filled(scored.is_anomaly, False)
+    r.metrics.scored(served.manifest.version, scored.p_values, decided)
+    return judged(plan, scored, served.manifest.inputs.features, served.rows.inputs.table, invalid), len(x)
 
 
-COMPONENTS = tuple(replies.Components.model_fields)
+def _table(r: Request, wanted: bool) -> Table | None:
+    """What writes the rows of the reply, where they are *wanted* as records. Raises Unsupported where they are none."""
+    table = r.served.rows.inputs.table
+    if wanted and table is None:
+        raise Unsupported("records are rows of a table, and this model's rows are not", field=RECORDS)
+    return table if wanted else None
 
 
-def _explanations(explained: list[list[FeaturePart]], features: int) -> dict[str, Array]:
-    """The parts of each row in columns: (rows, features) each."""
-    shape = len(explained), features
-    parts = [part for row in explained for part in row]
-    columns: dict[str, Array] = {"feature": np.array([part.feature for part in parts], str).reshape(shape)}
-    for name in ("nats", "p_value", "observed", "expected"):
-        columns[name] = np.array([getattr(part, name) for part in parts], np.float64).reshape(shape)  # None: NaN
-    for index, name in enumerate(("lower", "upper")):
-        columns[name] = np.array([part.interval[index] for part in parts], np.float64).reshape(shape)
-    return columns
+def _made(outputs: Array, table: Table | None) -> Fields:
+    """The rows that the model made, as the reply has them."""
+    return {"outputs": outputs} if table is None else {RECORDS: Records(table.columns(outputs))}
 
 
 @dataclass(frozen=True)

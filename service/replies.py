@@ -14,12 +14,19 @@ from pydantic.json_schema import SkipJsonSchema
 
 from service.latent import MAX_SEED
 from service.manifest import Alpha, Manifest, ScoreKind
-from service.messages import LatentVector, Row
+from service.messages import LatentVector, Record, Row
 
 Absent = SkipJsonSchema[None]  # there is no such field in the reply; it is never null
 Probability = Annotated[float, Field(ge=0, le=1)]
 Rate = tuple[Probability, Probability]
+Value = float | str
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+MadeRecords = Annotated[
+    list[Record] | Absent,
+    Field(
+        description="the rows of the reply as records, instead of outputs; there where records were sent or asked for"
+    ),
+]
 
 
 def leave_out(schema: dict[str, Any]) -> None:
@@ -59,13 +66,16 @@ class EncodeReply(_Reply):
 
 
 class DecodeReply(_Reply):
-    """The mean of p(x given z), in original units."""
+    """The mean of p(x given z), or a draw from it, in original units."""
 
     model: ModelId
-    outputs: list[Row] = Field(
+    outputs: list[Row] | Absent = Field(
+        None,
         description="mean of p(x given z) of each latent vector, or (draw) a draw from it: shape [n, *row], in "
-        "original units"
+        "original units",
     )
+    records: MadeRecords = None
+    seed: Seed | Absent = Field(None, description="makes these draws again; there with draw = true", examples=[7])
 
 
 class SampleReply(_Reply):
@@ -74,7 +84,10 @@ class SampleReply(_Reply):
     model: ModelId
     seed: Seed = Field(description="makes these rows again")
     latents: list[LatentVector] = Field(description="draws of z from the prior: shape [n, L], n = count")
-    outputs: list[Row] = Field(description="mean of p(x given z) at each: shape [n, *row], in original units")
+    outputs: list[Row] | Absent = Field(
+        None, description="mean of p(x given z) at each: shape [n, *row], in original units; not there with records"
+    )
+    records: MadeRecords = None
 
 
 class InterpolateReply(_Reply):
@@ -86,7 +99,10 @@ class InterpolateReply(_Reply):
         "the third ..."
     )
     latents: list[LatentVector] = Field(description="z of each point: shape [p, L]")
-    outputs: list[Row] = Field(description="mean of p(x given z) at each: shape [p, *row], in original units")
+    outputs: list[Row] | Absent = Field(
+        None, description="mean of p(x given z) at each: shape [p, *row], in original units; not there with records"
+    )
+    records: MadeRecords = None
     degenerate: bool = Field(
         description="a leg joined opposite directions: of its many great circles a fixed one was taken"
     )
@@ -96,13 +112,34 @@ class ReconstructReply(_Reply):
     """The mean of p(x given z) at z = mu of each row, in original units."""
 
     model: ModelId
-    outputs: list[Row] = Field(description="what the model makes of each row: shape [n, *row], in original units")
+    outputs: list[Row] | Absent = Field(
+        None,
+        description="what the model makes of each row: shape [n, *row], in original units; not there with records",
+    )
+    records: MadeRecords = None
+
+
+class MissingValues(_Reply):
+    """A row with missing values: it is judged by calibration rows that miss about as many."""
+
+    row: int = Field(ge=0, description="its index in the request, from 0", examples=[1])
+    share: float = Field(
+        gt=0, le=1, description="of the columns that may be missing: how many are, as a share", examples=[0.25]
+    )
+    threshold: float | None = Field(
+        description="what its score must exceed for is_anomaly, in nats; null when the calibration rows are too few",
+        examples=[16.2],
+    )
+    false_alarm_rate: Rate | None = Field(
+        description="lower and upper end of the central 90 % interval of this threshold's real rate; null with it",
+        examples=[[0.0287, 0.071]],
+    )
 
 
 class InvalidRow(_Reply):
     """A row that could not be scored (`on_invalid: flag`)."""
 
-    row: int = Field(ge=0, description="its index in inputs, from 0")
+    row: int = Field(ge=0, description="its index in the request, from 0")
     reason: str = Field(description="what is wrong with it")
 
 
@@ -115,10 +152,12 @@ class Explanation(_Reply):
         description="how rare so large a part is among the calibration rows, for this feature; null where the bundle "
         "does not know"
     )
-    observed: float = Field(description="the value in the row, in original units")
-    expected: float = Field(description="mean of p(x given z) over the row's draws, in original units")
-    interval: tuple[float, float] = Field(
-        description="lower and upper end of the central 95 % of p(x given z), in original units"
+    observed: Value = Field(description="the value in the row, in original units; a category by its name")
+    expected: Value = Field(
+        description="mean of p(x given z) over the row's draws, in original units; the most probable category"
+    )
+    interval: tuple[Value, Value] | None = Field(
+        description="lower and upper end of the central 95 % of p(x given z), in original units; null for categories"
     )
 
 
@@ -143,8 +182,8 @@ class AnomalyScoreReply(_Reply):
     samples: int = Field(gt=0, description="K, the latent draws of each score")
     alpha: Alpha = Field(description="the false-alarm rate aimed at, as a share of normal rows")
     threshold: float | None = Field(
-        description="what a score must exceed for is_anomaly, in nats; null when the calibration rows are too few "
-        "for alpha"
+        description="what the score of a complete row must exceed for is_anomaly, in nats; null when the calibration "
+        "rows are too few for alpha"
     )
     false_alarm_rate: Rate | None = Field(
         description="lower and upper end of the central 90 % interval of the threshold's real false-alarm rate; null "
@@ -164,14 +203,17 @@ class AnomalyScoreReply(_Reply):
         description="why there is no threshold; there where there is none",
         examples=["alpha 0.001 needs 999 calibration rows; the bundle has 270"],
     )
+    missing: list[MissingValues] | Absent = Field(
+        None, description="the rows with missing values, and their own thresholds; there where there are any"
+    )
     invalid: list[InvalidRow] | Absent = Field(
         None, description="the rows that could not be scored; there with on_invalid = flag"
     )
     components: Components | Absent = Field(None, description="the parts of the scores; there with components = true")
     explanations: list[list[Explanation] | None] | Absent = Field(
         None,
-        description="shape [n, E]: for each row the E features with the largest parts, largest first, or null for a "
-        "row that could not be scored; there with explain = E > 0",
+        description="shape [n, E]: for each row the E observed features with the largest parts, largest first, fewer "
+        "where fewer were observed, or null for a row that could not be scored; there with explain = E > 0",
     )
 
 
@@ -265,6 +307,7 @@ class Problem(BaseModel):
     )
     value: Any = Field(None, description="what was sent instead, where it is short")
     row: Annotated[int, Field(ge=0)] | Absent = Field(None, description="index of the first bad row, from 0")
+    column: str | Absent = Field(None, description="the column of a table at fault in that row", examples=["site"])
     rows_needed: Annotated[int, Field(ge=1)] | Absent = Field(
         None, description="calibration rows that the alpha asked for needs"
     )

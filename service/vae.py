@@ -23,12 +23,14 @@ from service.bundle import Bundle
 from service.engine import Engine
 from service.errors import BundleError, NonFinite, Unsupported
 from service.finite import all_finite
-from service.manifest import Operation
+from service.manifest import Graph, Operation
 from service.queues import Rows, Waiting
 
 Array = NDArray[np.generic]
 Floats = NDArray[np.float64]
-GRAPHS_SERVED = {"encoder", "decoder", "scorer"}
+GRAPHS_SERVED = {"encoder", "decoder", "scorer", "observe"}
+MASK = "mask"
+"""The tensor of a graph that says which values are observed."""
 
 
 class Work(NamedTuple):
@@ -53,8 +55,9 @@ class VAE:
     """
     The operations of one bundle: each takes checked arrays and a *deadline* in the event loop's time.
 
-    Every operation may raise Overloaded, DeadlineExceeded, InferenceFailed or NotReady, and Unsupported for what the
-    bundle does not have. To be made inside a running event loop. Raises BundleError for a bundle of a later service.
+    What is missing in a row is NaN. Every operation may raise Overloaded, DeadlineExceeded, InferenceFailed, NotReady,
+    and Unsupported for what the bundle does not have. To be made inside a running event loop. Raises BundleError for a
+    bundle of a later service.
     """
 
     def __init__(
@@ -80,10 +83,13 @@ class VAE:
         self._batcher = Batcher(run, observer, max_batch_rows, max_queue_rows, max_batch_delay_s, max_inline_s)
         self.anomaly = Anomaly(bundle)
         self._latent_dim = manifest.latent.dim
+        graphs = manifest.graphs
+        self._masked = {name for name in graphs if MASK in _inputs(graphs[name])}
+        self._uniforms = _inputs(graphs["observe"])["u"][1:] if "observe" in graphs else ()
 
     async def encode(self, x: Array, draws: int, seed: int | None, deadline: float) -> tuple[Rows, int | None]:
         """Encode rows: mu and logvar (n, L), and z (n, draws, L) with the seed of those draws when there are any."""
-        outputs = dict(await self._submit(Work("encode"), {"x": x}, deadline))
+        outputs = dict(await self._submit(Work("encode"), self._rows("encoder", x), deadline))
         if not draws:
             return outputs, None
         seed = _seed(seed)
@@ -92,11 +98,15 @@ class VAE:
         outputs["z"] = outputs["mu"][:, None, :] + std[:, None, :] * eps
         return outputs, seed
 
-    async def decode(self, z: Array, draw: bool, deadline: float) -> Array:
-        """Decode latents (n, L): the mean of p(x given z), (n, *shape)."""
-        if draw:
+    async def decode(self, z: Array, draw: bool, seed: int | None, deadline: float) -> tuple[Array, int | None]:
+        """Decode latents (n, L): the mean of p(x given z), or a draw from it with its seed, (n, *shape)."""
+        if not draw:
+            return (await self._submit(Work("decode"), {"z": z}, deadline))["mean"], None
+        if not self._uniforms:
             raise Unsupported("this bundle cannot draw from p(x given z); decode returns its mean", field="draw")
-        return (await self._submit(Work("decode"), {"z": z}, deadline))["mean"]
+        seed = _seed(seed)
+        u = latent.uniforms(seed, len(z), *self._uniforms)
+        return (await self._submit(Work("decode", outputs=("x",)), {"z": z, "u": u}, deadline))["x"], seed
 
     async def sample(
         self, count: int, seed: int | None, temperature: float, truncation: float | None, deadline: float
@@ -111,7 +121,8 @@ class VAE:
     async def interpolate(self, waypoints: Array, *, encoded: bool, steps: int, method: str, deadline: float) -> Walk:
         """Walk along *waypoints*, rows or (*encoded*) latents, with *steps* points a leg, and decode the points."""
         if not encoded:
-            waypoints = (await self._submit(Work("interpolate", outputs=("mu",)), {"x": waypoints}, deadline))["mu"]
+            work = Work("interpolate", outputs=("mu",))
+            waypoints = (await self._submit(work, self._rows("encoder", waypoints), deadline))["mu"]
         points = waypoints.astype(np.float32)
         t = np.linspace(0.0, 1.0, steps)
         alphas, path, degenerate = [t[:1]], [points[:1]], False
@@ -129,14 +140,14 @@ class VAE:
 
     async def reconstruct(self, x: Array, deadline: float) -> Array:
         """Encode rows and decode their mu: (n, *shape)."""
-        return (await self._submit(Work("reconstruct"), {"x": x}, deadline))["mean"]
+        return (await self._submit(Work("reconstruct"), self._rows("encoder", x), deadline))["mean"]
 
     async def anomaly_score(self, x: Array, plan: Plan, deadline: float) -> Scored:
         """Score rows that are within the likelihood's support, as `anomaly.plan` was asked to; none is allowed."""
         outputs: Rows = {}
         if len(x):
             work = Work("anomaly-score", plan.entry.samples, plan.outputs)
-            outputs = await self._submit(work, {"x": x}, deadline, weight=plan.entry.samples)
+            outputs = await self._submit(work, self._rows("scorer", x), deadline, weight=plan.entry.samples)
         return self.anomaly.judge(plan, x, outputs)
 
     def waiting(self) -> dict[str, Waiting]:
@@ -158,6 +169,13 @@ class VAE:
         """Finish what waits for at most *timeout_s*, and fail the rest."""
         await self._batcher.close(timeout_s)
 
+    def _rows(self, graph: str, x: Array) -> Rows:
+        """The tensors of *x*, NaN where missing: 0 there, and a mask, where the graph takes one."""
+        if graph not in self._masked:
+            return {"x": x}
+        mask = ~np.isnan(x)
+        return {"x": np.where(mask, x, x.dtype.type(0)), MASK: mask}
+
     async def _submit(self, work: Work, rows: Rows, deadline: float, weight: int = 1) -> Rows:
         outputs = await self._batcher.submit(work, rows, deadline, weight)
         for name, array in outputs.items():
@@ -172,9 +190,16 @@ def _run(engine: Engine, eps: Array, work: Work, rows: Rows) -> Rows:
         return engine.run("scorer", {**rows, "eps": eps[: work.samples]}, work.outputs)
     if work.op == "reconstruct":
         rows = {"z": engine.run("encoder", rows, ("mu",))["mu"]}
+    if "u" in rows:
+        return engine.run("observe", rows, work.outputs)
     if "z" in rows:
         return engine.run("decoder", rows, ("mean",))
     return engine.run("encoder", rows, work.outputs or ("mu", "logvar"))
+
+
+def _inputs(graph: Graph) -> dict[str, tuple[int, ...]]:
+    """The shapes of a graph's inputs by name; -1 for a free axis."""
+    return {tensor.name: tuple(-1 if isinstance(n, str) else n for n in tensor.shape) for tensor in graph.inputs}
 
 
 def _seed(seed: int | None) -> int:

@@ -26,7 +26,7 @@ LAYERS = (
     ("oip.catalog", "pictures"),
     ("reload",),
     ("http.exchange", "operations"),
-    ("http.head", "http.protocol", "http.refusals", "oip.descriptions", "statistics", "vae"),
+    ("http.head", "http.protocol", "http.refusals", "judged", "oip.descriptions", "statistics", "vae"),
     ("anomaly",),
     ("batcher", "codec.slices", "metrics", "loader"),
     ("pace",),
@@ -61,13 +61,39 @@ LAYERS = (
         "turns",
         "workers.sharing",
     ),
+    ("codec.support", "codec.table"),
+    ("codec.columns",),
     ("manifest",),
-    ("calibration", "codec", "errors", "finite", "http", "latent", "oip", "scores", "settings", "spent", "workers"),
+    (
+        "calibration",
+        "codec",
+        "errors",
+        "finite",
+        "http",
+        "instants",
+        "latent",
+        "oip",
+        "scores",
+        "settings",
+        "spent",
+        "workers",
+    ),
 )
 """The modules of `service` from the top down: each may import those below it, and none beside or above it."""
 
-LEAVES = {"calibration", "errors", "finite", "latent", "manifest", "onnx_file", "scores", "settings", "spent"}
-SHARED = {"manifest", "bundle", "scores", "calibration", "latent", "engine", "errors", "onnx_file"}
+LEAVES = {
+    "calibration",
+    "errors",
+    "finite",
+    "instants",
+    "latent",
+    "manifest",
+    "onnx_file",
+    "scores",
+    "settings",
+    "spent",
+}
+SHARED = {"manifest", "bundle", "scores", "calibration", "latent", "instants", "engine", "errors", "onnx_file"}
 """What `training` may use of `service`: the bundle, the numbers that both must agree on, and what runs them."""
 
 WEB = {"fastapi", "starlette", "uvicorn"}
@@ -214,6 +240,7 @@ def test_the_arrows_of_the_request_path_are_those_that_are_documented() -> None:
         assert {name for name in of("service", imports(module)) if not name.startswith("codec.")} <= {
             "errors",
             "finite",
+            "instants",
             "manifest",
         }
     wire = {"codec.form", "codec.json", "codec.npy", "codec.pictures", "codec.sheets", "codec.tensors"}

@@ -1,23 +1,26 @@
 """
 What an operation takes out of a request, whatever its wire format: rows and options.
 
-Rows come as an array of any numeric dtype, or as the lists of a parser that does not vouch for their shape. pydantic
-checks the options. Here, and in what this calls, input becomes trustworthy; nowhere else.
+Rows come as an array of any numeric dtype, as the lists of a parser that does not vouch for their shape, or as records.
+pydantic checks the options. Here, and in what this calls, input becomes trustworthy; nowhere else.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import parse_qsl
 
 import numpy as np
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from service.codec.lists import kind, numbers
+from service.codec.columns import Flaw
+from service.codec.lists import numbers
 from service.codec.rows import Array, RowSpec
-from service.errors import InvalidInput, named, shown
+from service.codec.table import RECORDS, Read
+from service.errors import InvalidInput, Unsupported, kind, named, shown
 
 Options = TypeVar("Options", bound=BaseModel)
 Fields = dict[str, Any]
@@ -83,12 +86,22 @@ def _defaults(model: type[BaseModel]) -> Any:
 
 def read_rows(fields: Fields, spec: RowSpec, most: int, least: int = 1) -> Array:
     """
-    Take the rows of *spec* out of *fields*: (n, *shape) of its dtype.
+    Take the rows of *spec* out of *fields*, be they arrays or records: (n, *shape) of its dtype, NaN where missing.
 
-    Raises InvalidInput (missing, ragged, not a number, not finite; names the first bad row) or TooLarge.
+    Raises InvalidInput naming the first bad row (ragged, not a number, not finite, no such category), TooLarge, or
+    Unsupported for records of what is no table.
     """
-    rows = _rows(fields, spec, most, least)
-    return spec.cast(rows if isinstance(rows, np.ndarray) else numbers(rows, spec))
+    rows = fields.get(spec.field)
+    if isinstance(rows, np.ndarray) and RECORDS not in fields:  # most requests, and nothing else to look at
+        del fields[spec.field]
+        spec.check_shape(rows.shape)
+        spec.check_count(len(rows), least, most)
+        return spec.cast(rows)
+    given = _given(fields, spec, most, least)
+    if given.flaws:
+        row, flaw = next(iter(given.flaws.items()))
+        raise InvalidInput(f"{given.spec.field}: row {row}{flaw.reason}", field=given.spec.field, row=row, **flaw.facts)
+    return _cast(given.rows, given.spec)
 
 
 def read_rows_flagged(fields: Fields, spec: RowSpec, most: int) -> tuple[Array, dict[int, str]]:
@@ -97,21 +110,69 @@ def read_rows_flagged(fields: Fields, spec: RowSpec, most: int) -> tuple[Array, 
 
     A row outside the likelihood's support is bad here.
     """
-    rows = _rows(fields, spec, most, 1)
-    good: list[Array] = []
-    reasons: dict[int, str] = {}
-    for index in range(len(rows)):
-        row = rows[index : index + 1]
+    rows, flaws, spec = _given(fields, spec, most, 1)
+    reasons = {row: f"{spec.field}: row {row}{flaw.reason}" for row, flaw in flaws.items()}
+    if not reasons:
         try:
-            array = spec.cast(row if isinstance(row, np.ndarray) else numbers(row, spec))
+            array = _cast(rows, spec)
+            spec.check_support(array)
+            return array, {}
+        except InvalidInput:
+            pass  # one row at least is bad: each is looked at
+    good: list[Array] = []
+    for index in range(len(rows)):
+        if index in reasons:
+            continue
+        try:
+            array = _cast(rows[index : index + 1], spec)
             spec.check_support(array)
             good.append(array)
         except InvalidInput as error:
             reasons[index] = error.detail.replace("row 0", f"row {index}", 1)
-    return (np.concatenate(good) if good else np.zeros((0, *spec.shape), spec.dtype)), reasons
+    return (np.concatenate(good) if good else np.zeros((0, *spec.shape), spec.dtype)), dict(sorted(reasons.items()))
 
 
-def _rows(fields: Fields, spec: RowSpec, most: int, least: int) -> list[Any] | Array:
+def add_mask(fields: Fields, spec: RowSpec, name: str) -> None:
+    """
+    Take the tensor *name* out of *fields*, true where the rows of *spec* are observed: these are NaN where it is not.
+
+    Raises InvalidInput where it is no mask of the rows.
+    """
+    mask = fields.pop(name, None)
+    if mask is None:
+        return
+    x = fields.get(spec.field)
+    if mask.dtype != np.bool_:
+        raise InvalidInput(f"{name} must be truth values; it is {mask.dtype}", field=name)
+    if x is None or mask.shape != x.shape:
+        of = "which is not there" if x is None else f"which has the shape {list(x.shape)}"
+        raise InvalidInput(
+            f"{name} has the shape {list(mask.shape)}; it must be that of {spec.field}, {of}", field=name
+        )
+    if x.dtype.kind in "iu":
+        spec.check_exact(np.where(mask, x, 0))
+    fields[spec.field] = np.where(mask, x if x.dtype.kind == "f" else x.astype(np.float64), np.nan)
+
+
+def has_records(fields: Fields) -> bool:
+    """Whether rows come as records, and so should what is made of them go."""
+    return isinstance(fields.get(RECORDS), (list, Read))
+
+
+class _Given(NamedTuple):
+    """Rows as they came, what is wrong with some of them already, and the spec by the name that they have."""
+
+    rows: list[Any] | Array
+    flaws: Mapping[int, Flaw]
+    spec: RowSpec
+
+
+def _given(fields: Fields, spec: RowSpec, most: int, least: int) -> _Given:
+    records = fields.pop(RECORDS, None) if RECORDS in spec.fields else None
+    if records is not None:
+        if fields.pop(spec.field, None) is not None:
+            raise InvalidInput(f"give {spec.field} or {RECORDS}, and not both", field=RECORDS)
+        return _records(records, spec, most, least)
     if spec.field not in fields:
         raise InvalidInput(f"{spec.field} is missing", field=spec.field)
     rows: list[Any] | Array = fields.pop(spec.field)
@@ -120,4 +181,21 @@ def _rows(fields: Fields, spec: RowSpec, most: int, least: int) -> list[Any] | A
     elif not isinstance(rows, list):
         raise InvalidInput(f"{spec.field} must be a list of rows; it is {kind(rows)}", field=spec.field)
     spec.check_count(len(rows), least, most)
-    return rows
+    return _Given(rows, {}, spec)
+
+
+def _records(records: Any, spec: RowSpec, most: int, least: int) -> _Given:
+    if spec.table is None:
+        raise Unsupported("records are rows of a table, and this model's rows are not; give inputs", field=RECORDS)
+    table, spec = spec.table, spec.of_records
+    if isinstance(records, list):
+        spec.check_count(len(records), least, most)
+        records = table.read(records)
+    elif not isinstance(records, Read):
+        raise InvalidInput(f"{RECORDS} must be a list of objects; it is {kind(records)}", field=RECORDS)
+    spec.check_count(len(records.x), least, most)
+    return _Given(records.x, records.flaws, spec)
+
+
+def _cast(rows: list[Any] | Array, spec: RowSpec) -> Array:
+    return spec.cast(rows if isinstance(rows, np.ndarray) else numbers(rows, spec))

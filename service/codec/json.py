@@ -4,13 +4,16 @@ JSON: request bodies to arrays and options, reply fields to bodies.
 Strict where parsers are lenient: a number is a JSON number (not true, not "1"), a row has the model's shape and no
 other. The rows, which are most of a body, have two ways to numpy: simdjson fills a buffer without a Python object a
 number, but flattens silently, so it is used only where brackets and lengths prove that nothing was flattened; whatever
-it cannot vouch for stays orjson's lists, which decide and explain (lists.py).
+it cannot vouch for stays orjson's lists, which decide and explain (lists.py). Records are always orjson's, which keeps
+the last of two members of one name and says nothing: there the number of quotes proves that none was lost.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import sys
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -19,12 +22,13 @@ import simdjson
 
 from service.codec.bound import check_elements, most_elements
 from service.codec.fields import Fields
-from service.codec.lists import kind
 from service.codec.records import Records
 from service.codec.rows import RowSpec
-from service.errors import InvalidInput, MalformedBody, named
+from service.codec.table import RECORDS
+from service.errors import InvalidInput, MalformedBody, kind, named
 
 _BOM = b"\xef\xbb\xbf"
+_ESCAPED = re.compile(rb'\\[\\"]')
 _MEMBERS = 32  # simdjson finds a member by looking at all before it
 _SHARED = 2**20  # bytes of a body that the shared parser reads: its buffers stay, 13 bytes for one of the longest
 _shared: list[simdjson.Parser] = []  # none or one; a fresh one would have its pages to fault in
@@ -55,12 +59,22 @@ def read_object(body: bytes, *specs: RowSpec, most: int = sys.maxsize) -> Fields
         raise MalformedBody(f"the body is not JSON: {error}") from None
     if not isinstance(fields, dict):
         raise MalformedBody(f"the body must be a JSON object; it is {kind(fields)}")
-    if not names_checked:
+    records = fields.get(RECORDS)
+    if not names_checked or (isinstance(records, list) and not _kept_all(body, records, fields)):
         try:
             json.loads(body, object_pairs_hook=_distinct, parse_int=float)
         except RecursionError:  # nothing that a request may hold
             raise MalformedBody("the body's JSON has lists or objects nested too deep to be read") from None
     return fields
+
+
+def read_records(text: bytes) -> list[Any] | None:
+    """The list of records that *text* is, none with a name given twice; None: somebody else must decide."""
+    try:
+        records = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+    return records if isinstance(records, list) and _kept_all(text, records, {}) else None
 
 
 def write_object(fields: Fields) -> bytes:
@@ -136,6 +150,23 @@ def _distinct(members: list[tuple[str, Any]]) -> None:
     """For the standard library's parser, of each object: raise InvalidInput where two *members* have one name."""
     if len({name for name, _ in members}) < len(members):
         raise _twice([name for name, _ in members])
+
+
+def _kept_all(body: bytes, records: list[Any], fields: Fields) -> bool:
+    """
+    Whether *records* and the other *fields* have every string that *body* has: two quotes for a name, two for a text.
+
+    False also for what no request may hold, such as objects in objects.
+    """
+    quotes = body.count(b'"')
+    if b"\\" in body:
+        quotes -= _ESCAPED.findall(body).count(b'\\"')
+    try:
+        texts = list(map(type, chain.from_iterable(map(dict.values, records)))).count(str)
+    except TypeError:
+        return False
+    names = sum(map(len, records))
+    return quotes == 2 * (texts + names + len(fields) + list(map(type, fields.values())).count(str))
 
 
 def _fits(array: simdjson.Array, shape: tuple[int, ...]) -> bool:

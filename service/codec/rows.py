@@ -1,20 +1,22 @@
 """
 What a row of the model is, and the checks that make an array of rows trustworthy.
 
-Shape, type and finiteness for every operation; the likelihood's support only where a likelihood is evaluated.
-Knows the manifest; nothing of JSON or any other wire format.
+Shape, type and finiteness for every operation, and of a table what its columns are; the likelihood's support only where
+a likelihood is evaluated. What is missing is NaN. Knows the manifest; nothing of JSON or any other wire format.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from service.codec.support import Support, Supports, domain
+from service.codec.table import RECORDS, Table
 from service.errors import InvalidInput, TooLarge, counted
 from service.finite import SMALL, all_finite
 from service.manifest import Manifest
@@ -25,22 +27,12 @@ MAX_LATENT = 1e6  # standard deviations of the prior: far beyond any use, and no
 
 
 @dataclass(frozen=True)
-class Support:
-    """The values that the likelihood of feature *index* has a density for."""
-
-    index: int
-    name: str
-    kind: str
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
 class RowSpec:
     """
     One field of rows: its name in the request, the shape and dtype of a row, and the support of its features.
 
-    *bound*: what no value may pass, beside the dtype.
+    *bound*: what no value may pass, beside the dtype. Of tables: *table* reads them as records, *domains* are what the
+    columns are whatever is asked, *missing* is whether each may be missing (empty: none may).
     """
 
     field: str
@@ -48,26 +40,52 @@ class RowSpec:
     dtype: np.dtype[np.generic]
     supports: tuple[Support, ...] = ()
     bound: float = math.inf
+    table: Table | None = None
+    domains: tuple[Support, ...] = ()
+    missing: tuple[bool, ...] = ()
 
     @classmethod
     def inputs(cls, manifest: Manifest) -> Self:
         """The rows that clients send: x."""
-        names = manifest.inputs.names
+        inputs = manifest.inputs
         supports = []
         for likelihood in manifest.likelihood:
             if likelihood.support == "real":
                 continue
-            for index, name in enumerate(names):
+            for index, name in enumerate(inputs.names):
                 if likelihood.columns is None or name in likelihood.columns:
                     low = -np.inf if likelihood.low is None else likelihood.low
                     high = np.inf if likelihood.high is None else likelihood.high
                     supports.append(Support(index, name, likelihood.support, low, high))
-        return cls("inputs", manifest.inputs.shape, np.dtype(manifest.inputs.dtype), tuple(supports))
+        spec = cls("inputs", inputs.shape, np.dtype(inputs.dtype), tuple(supports))
+        if inputs.columns is None:
+            return spec
+        missing = tuple(column.missing for column in inputs.columns)
+        domains = (domain(index, column) for index, column in enumerate(inputs.columns))
+        return cls(
+            spec.field,
+            spec.shape,
+            spec.dtype,
+            spec.supports,
+            table=Table(inputs.columns),
+            domains=tuple(domain for domain in domains if domain is not None),
+            missing=missing if any(missing) else (),
+        )
 
     @classmethod
     def latents(cls, manifest: Manifest) -> Self:
         """Latent vectors: z."""
         return cls("latents", (manifest.latent.dim,), np.dtype(np.float32), bound=MAX_LATENT)
+
+    @cached_property
+    def fields(self) -> tuple[str, ...]:
+        """The fields of a request that may hold these rows."""
+        return (self.field, RECORDS) if self.field == "inputs" else (self.field,)
+
+    @cached_property
+    def of_records(self) -> RowSpec:
+        """The same of rows that come as records."""
+        return replace(self, field=RECORDS)
 
     @cached_property
     def lists(self) -> int:
@@ -101,42 +119,57 @@ class RowSpec:
         *values* (n, *shape) of any real dtype as the graphs take them; the same array where nothing has to change.
 
         Floating-point numbers are rounded to the dtype, integers must be exact in it. Raises InvalidInput naming the
-        first row that holds a NaN, an infinity or a number beyond dtype or *bound*.
+        first row that holds an infinity, a NaN in a column that may not be missing, a number beyond dtype or *bound*,
+        or what is no value of its column.
         """
         if values.size <= SMALL and values.dtype.char in "fd":
             flat: NDArray[Any] = values.ravel(order="K")
             if float(np.vdot(flat, flat)) < self._limit * self._limit:  # then no element is beyond the limit, or NaN
-                return values.astype(self.dtype, order="C", copy=False)
+                rows = values.astype(self.dtype, order="C", copy=False)
+                return self._in_domain(rows) if self.domains else rows
         if values.dtype == self.dtype and values.flags.c_contiguous:
             rows = values
         else:
             with np.errstate(over="ignore"):
                 rows = values.astype(self.dtype, order="C")
             if values.dtype.kind in "iu":
-                self._check_exact(values)
+                self.check_exact(values)
         if self.bound == math.inf and all_finite(rows):
-            return rows
+            return self._in_domain(rows) if self.domains else rows
         good = np.isfinite(rows) if self.bound == math.inf else np.abs(rows) <= self.bound  # False for NaN
+        if self.missing:
+            good |= np.isnan(rows) & np.array(self.missing)
         if not good.all():
             row, *where = (int(i) for i in np.argwhere(~good)[0])
-            value = values[(row, *where)].item()
-            limit = self._limit
-            what = f"is beyond +-{limit:.4g}" if np.isfinite(value) else "is not finite"
+            self._refuse(row, where, values[(row, *where)].item())
+        return self._in_domain(rows) if self.domains else rows
+
+    def _refuse(self, row: int, where: list[int], value: Any) -> None:
+        """Raise InvalidInput for *value* at *where* in *row*, which is not finite, too large or missing."""
+        if self.missing and math.isnan(value) and self.table is not None:
+            column = self.table.names[where[0]]
             raise InvalidInput(
-                f"{self.field}: row {row}, position {where} holds {value}, which {what}",
+                f"{self.field}: row {row}, position {where} is missing; column {column!r} must have a value",
                 field=self.field,
                 row=row,
-                limit=limit,
-                value=str(value),
+                column=column,
             )
-        return rows
+        limit = self._limit
+        what = f"is beyond +-{limit:.4g}" if math.isfinite(value) else "is not finite"
+        raise InvalidInput(
+            f"{self.field}: row {row}, position {where} holds {value}, which {what}",
+            field=self.field,
+            row=row,
+            limit=limit,
+            value=str(value),
+        )
 
     @cached_property
     def _limit(self) -> float:
         """What no value may pass: *bound*, or the largest number of the dtype."""
         return min(self.bound, float(np.finfo(self.dtype.name).max))
 
-    def _check_exact(self, values: Array) -> None:
+    def check_exact(self, values: Array) -> None:
         """Raise InvalidInput for the first integer that the dtype would round."""
         most = 2 ** (np.finfo(self.dtype.name).nmant + 1)
         if np.iinfo(values.dtype.name).max <= most:
@@ -153,29 +186,51 @@ class RowSpec:
                 value=value,
             )
 
+    @cached_property
+    def _domains(self) -> Supports:
+        return Supports(self.domains)
+
+    @cached_property
+    def _supports(self) -> Supports:
+        return Supports(self.supports)
+
+    def _in_domain(self, rows: Array) -> Array:
+        """The *rows*, or InvalidInput for the first that holds what is no value of its column."""
+        if found := self._domains.outside(rows):
+            support = found.support
+            what = f"{support.low:g} or more" if support.high == math.inf else f"{support.low:g} to {support.high:g}"
+            raise InvalidInput(
+                f"{self.field}: row {found.row}, column {support.name!r} is {found.value:g}; it must be a whole "
+                f"number of {what}",
+                field=self.field,
+                row=found.row,
+                column=support.name,
+                limit=f"a whole number of {what}",
+                value=found.value,
+            )
+        return rows
+
     def outside(self, rows: Array) -> tuple[int, str] | None:
-        """The first row with a value outside the likelihood's support, and the reason; None when there is none."""
-        if not self.supports:
+        """The first row that has no likelihood, and the reason; None when there is none."""
+        bare = self._bare(rows) if self.missing else None
+        found = self._supports.outside(rows) if self.supports else None
+        if bare is not None and (found is None or bare <= found.row):
+            return bare, "it has no value at all; one at least is needed"
+        if found is None:
             return None
-        flat = rows.reshape(len(rows), -1)
-        index = np.array([support.index for support in self.supports])
-        low = np.array([support.low for support in self.supports])
-        high = np.array([support.high for support in self.supports])
-        whole = np.array([support.kind in ("binary", "count", "index") for support in self.supports])
-        values = flat[:, index].astype(np.float64)
-        bad = (values < low) | (values > high) | (whole & (values != np.floor(values)))
-        if not bad.any():
-            return None
-        row, column = (int(i) for i in np.argwhere(bad)[0])
-        support = self.supports[column]
-        kind = "whole numbers" if whole[column] else "numbers"
-        return row, (
-            f"feature {support.name!r} is {values[row, column]}; its likelihood is defined for {kind} "
-            f"from {support.low:g} to {support.high:g}"
+        kind = "whole numbers" if found.whole else "numbers"
+        return found.row, (
+            f"feature {found.support.name!r} is {found.value}; its likelihood is defined for {kind} "
+            f"from {found.support.low:g} to {found.support.high:g}"
         )
 
     def check_support(self, rows: Array) -> None:
-        """Raise InvalidInput for the first row outside the likelihood's support."""
+        """Raise InvalidInput for the first row outside the likelihood's support, or with nothing in it."""
         if found := self.outside(rows):
             row, reason = found
             raise InvalidInput(f"{self.field}: row {row}: {reason}", field=self.field, row=row)
+
+    def _bare(self, rows: Array) -> int | None:
+        """The first row with no value at all."""
+        bare = np.isnan(rows).all(axis=1)
+        return int(bare.argmax()) if bare.any() else None

@@ -16,6 +16,7 @@ import numpy as np
 from service.codec.bound import most_elements
 from service.codec.datatypes import name_of
 from service.codec.rows import RowSpec
+from service.codec.table import RECORDS
 from service.codec.tensors import Raw
 from service.manifest import Operation
 from service.operations import TASKS, Rows, Served
@@ -26,16 +27,25 @@ RENAMED = {"outputs": "mean", "latents": "z", "scores": "score", "p_values": "p_
 """Tensors that have another name than the field of a reply that they are."""
 
 FREE = -1
+MASK = "mask"
+"""The input that says which values of x are observed, where some may be missing."""
+DRAWN = "x"
+"""The output that is a draw and not the mean."""
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """One tensor of a model; *shape* with FREE axes. *needs*: the parameter that an output is there with."""
+    """
+    One tensor of a model; *shape* with FREE axes.
+
+    *needs*: the parameter that an output is there with. *optional*: an input that need not be given.
+    """
 
     name: str
     datatype: str
     shape: tuple[int, ...]
     needs: str | None = None
+    optional: bool = False
 
     def described(self) -> dict[str, Any]:
         """As metadata has it."""
@@ -44,7 +54,8 @@ class Tensor:
     def configured(self, batched: bool) -> dict[str, Any]:
         """As a configuration has it: without the axis of the batch, where there is one."""
         dims = self.shape[1:] if batched and self.shape[0] == FREE else self.shape
-        return {"name": self.name, "data_type": f"TYPE_{self.datatype}", "dims": [str(size) for size in dims]}
+        told = {"name": self.name, "data_type": f"TYPE_{self.datatype}", "dims": [str(size) for size in dims]}
+        return {**told, "optional": True} if self.optional else told
 
 
 @dataclass(frozen=True)
@@ -64,10 +75,11 @@ class Model:
 
     @cached_property
     def raw(self) -> Raw | None:
-        """What a body without JSON is: one row of the one input."""
-        if len(self.inputs) != 1:
+        """What a body without JSON is: one row of the one input that a request needs."""
+        needed = [tensor for tensor in self.inputs if not tensor.optional]
+        if len(needed) != 1:
             return None
-        tensor = self.inputs[0]
+        tensor = needed[0]
         return Raw(tensor.name, tensor.datatype, tuple(1 if size == FREE else size for size in tensor.shape))
 
 
@@ -77,13 +89,14 @@ class Catalog:
     def __init__(self, served: Served) -> None:
         self.served = served
         self.version = str(served.manifest.version)
-        self.rows = Rows(replace(served.rows.inputs, field="x"), replace(served.rows.latents, field="z"))
+        self.rows = Rows(replace(served.rows.inputs, field="x", table=None), replace(served.rows.latents, field="z"))
         self.most_elements = most_elements(self.rows, served.max_rows)
         able = served.manifest.capabilities.operations
         self.models = {model.op: model for model in _models(served) if model.op in able}
 
     def metadata(self, model: Model) -> dict[str, Any]:
         """What GET /v2/models/{model} says."""
+        columns = self.served.manifest.inputs.columns
         options = TASKS[model.op].options.model_json_schema()["properties"]
         return {
             "name": model.op,
@@ -94,19 +107,19 @@ class Catalog:
             "parameters": {
                 "about": TASKS[model.op].about,
                 "bundle": self.served.model,
-                "request": {name: about for name, about in options.items() if name not in _TENSOR_OPTIONS},
+                "request": {name: about for name, about in options.items() if name not in NO_PARAMETERS},
                 "response": ["bundle_id", *model.told],
-                "optional_inputs": [tensor.name for tensor in model.inputs] if len(model.inputs) > 1 else [],
+                "optional_inputs": [tensor.name for tensor in model.inputs if tensor.optional],
                 "optional_outputs": [
                     {**tensor.described(), "needs": tensor.needs} for tensor in model.outputs if tensor.needs
                 ],
                 "max_rows": self.served.max_rows,
+                **({} if columns is None else {"columns": [column.model_dump() for column in columns]}),
             },
         }
 
     def config(self, model: Model) -> dict[str, Any]:
         """What GET /v2/models/{model}/config says."""
-        optional = {"optional": True} if len(model.inputs) > 1 else {}
         return {
             "name": model.op,
             "platform": PLATFORM,
@@ -114,7 +127,7 @@ class Catalog:
             "version_policy": {"latest": {"num_versions": 1}},
             "max_batch_size": self.served.max_rows if model.batched else 0,
             "dynamic_batching": {},
-            "input": [{**tensor.configured(model.batched), **optional} for tensor in model.inputs],
+            "input": [tensor.configured(model.batched) for tensor in model.inputs],
             "output": [tensor.configured(model.batched) for tensor in model.outputs if tensor.needs is None],
             "parameters": {"bundle_id": {"string_value": str(self.served.model["bundle_id"])}},
         }
@@ -124,18 +137,25 @@ class Catalog:
         return [{"name": op, "version": self.version, "state": "READY", "reason": ""} for op in self.models]
 
 
-_TENSOR_OPTIONS = {"count"}  # options that an input tensor gives
+NO_PARAMETERS = {"count", RECORDS}
+"""Options that an input gives, or that tensors have no form for."""
 
 
 def _models(served: Served) -> list[Model]:
-    x, z = _rows("x", served.rows.inputs), _rows("z", served.rows.latents)
+    x: tuple[Tensor, ...] = (_rows("x", served.rows.inputs),)
+    z = _rows("z", served.rows.latents)
+    scores = _SCORES
+    if served.rows.inputs.missing:
+        x += (Tensor(MASK, "BOOL", x[0].shape, optional=True),)
+        scores += _MISSING
     latent = served.rows.latents.shape[0]
     mean = Tensor("mean", _graph_datatype(served, "mean"), (FREE, *served.rows.inputs.shape))
+    drawn = (replace(mean, name=DRAWN, needs="draw"),) if served.manifest.capabilities.draw else ()
     codes = Tensor("z", "FP32", (FREE, latent))
     return [
         Model(
             "encode",
-            (x,),
+            x,
             (
                 Tensor("mu", _graph_datatype(served, "mu"), (FREE, latent)),
                 Tensor("logvar", _graph_datatype(served, "logvar"), (FREE, latent)),
@@ -143,13 +163,17 @@ def _models(served: Served) -> list[Model]:
             ),
             told=("seed",),
         ),
-        Model("decode", (z,), (mean,)),
+        Model("decode", (z,), (mean, *drawn), told=("seed",)),
         Model("sample", (Tensor("count", "INT64", (1,)),), (codes, mean), batched=False, told=("seed",)),
         Model(
-            "interpolate", (x, z), (Tensor("alphas", "FP64", (FREE,)), codes, mean), batched=False, told=("degenerate",)
+            "interpolate",
+            tuple(replace(tensor, optional=True) for tensor in (x[0], z, *x[1:])),
+            (Tensor("alphas", "FP64", (FREE,)), codes, mean),
+            batched=False,
+            told=("degenerate",),
         ),
-        Model("reconstruct", (x,), (mean,)),
-        Model("anomaly-score", (x,), _SCORES, told=("kind", "samples", "alpha", "reason")),
+        Model("reconstruct", x, (mean,)),
+        Model("anomaly-score", x, scores, told=("kind", "samples", "alpha", "reason")),
     ]
 
 
@@ -180,4 +204,8 @@ _SCORES = (
     ),
     Tensor("invalid.row", "INT64", (FREE,), needs="on_invalid"),
     Tensor("invalid.reason", "BYTES", (FREE,), needs="on_invalid"),
+)
+_MISSING = (
+    Tensor("missing.row", "INT64", (FREE,)),
+    *(Tensor(f"missing.{name}", "FP64", (FREE,)) for name in ("share", "threshold", "lower", "upper")),
 )

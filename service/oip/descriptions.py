@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue
 
+from service.manifest import Column
 from service.oip.messages import Datatype, Message
 from service.replies import Absent, ModelId
 
@@ -66,9 +67,12 @@ class MetadataParameters(Message):
     bundle: ModelId
     request: dict[str, JsonValue] = Field(description="the parameters of a request: a JSON Schema for each")
     response: list[str] = Field(description="parameters that a reply may have")
-    optional_inputs: list[str] = Field(description="inputs of which one is given")
+    optional_inputs: list[str] = Field(description="inputs that need not be given; of x and z, where both are, one is")
     optional_outputs: list[OptionalTensorMetadata] = Field(description="outputs that a parameter asks for")
     max_rows: int = Field(ge=1, description="rows that one request may have")
+    columns: list[Column] | Absent = Field(
+        None, description="what the numbers of x are, and of mean; there for models of tables"
+    )
 
 
 class ModelMetadata(Message):

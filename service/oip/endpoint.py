@@ -15,6 +15,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from service.codec.compression import WBITS, compress, decompress
+from service.codec.datatypes import NUMPY
+from service.codec.fields import add_mask
 from service.codec.records import flat
 from service.codec.rows import Array
 from service.codec.tensors import LENGTH_HEADER, Infer, read, write
@@ -23,7 +25,7 @@ from service.http.bodies import Bodies
 from service.http.exchange import Endpoint, Handler, HeaderList, Reply
 from service.http.headers import Headers
 from service.manifest import Operation
-from service.oip.catalog import RENAMED, Catalog, Model
+from service.oip.catalog import DRAWN, FREE, MASK, NO_PARAMETERS, RENAMED, Catalog, Model, Tensor
 from service.operations import TASKS, Request, Service, serving
 from service.spent import SPENT, Spent
 from service.statistics import Statistics
@@ -116,6 +118,7 @@ class InferEndpoint:
     def __init__(self, op: Operation, oip: OIP) -> None:
         self.route = f"/v2/models/{op}/infer"
         self._op = op
+        self._options = TASKS[op].options.model_fields.keys() - NO_PARAMETERS
         self._oip = oip
 
     def check(self) -> None:
@@ -156,7 +159,8 @@ class InferEndpoint:
         fields: dict[str, Any] = dict(asked.tensors)
         if "count" in fields:
             fields["count"] = _count(asked.tensors["count"])
-        options = TASKS[self._op].options.model_fields
+        add_mask(fields, catalog.rows.inputs, MASK)
+        options = self._options
         fields |= {name: value for name, value in asked.parameters.items() if name in options and name not in fields}
         sooner = _sooner(deadline, asked)
         request = Request(catalog.served, catalog.rows, fields, sooner, spent, metrics)
@@ -204,15 +208,30 @@ def _sooner(deadline: float, asked: Infer) -> float:
 def _tensors(model: Model, asked: Infer, reply: dict[str, Any]) -> list[tuple[str, Array]]:
     """The outputs asked for, in that order; all that there are by default. NaN where the reply has no number."""
     arrays = {RENAMED.get(name, name): np.atleast_1d(array) for name, array in flat(reply).items()}
+    drawn = model.op == "decode" and asked.parameters.get("draw") is True
+    if drawn:
+        arrays[DRAWN] = arrays.pop("mean")
     for tensor in model.outputs:
-        if tensor.name not in arrays and tensor.needs is None:
-            arrays[tensor.name] = np.full(tensor.shape, np.nan)
+        if tensor.name not in arrays and tensor.needs is None and not drawn:
+            arrays[tensor.name] = _nothing(tensor)
     if asked.outputs is None:
         return list(arrays.items())
     needs = {tensor.name: tensor.needs for tensor in model.outputs}
     if missing := [name for name in asked.outputs if name not in arrays]:
-        raise InvalidInput(f"output {missing[0]} is there with the parameter {needs[missing[0]]}")
+        told = (
+            f"there with the parameter {needs[missing[0]]}"
+            if needs[missing[0]]
+            else "not there with the parameter draw"
+        )
+        raise InvalidInput(f"output {missing[0]} is {told}")
     return [(name, arrays[name]) for name in asked.outputs]
+
+
+def _nothing(tensor: Tensor) -> Array:
+    """A required tensor that a reply has no values for: NaN, or no elements where their number is free."""
+    if FREE in tensor.shape:
+        return np.zeros([max(size, 0) for size in tensor.shape], NUMPY[tensor.datatype])
+    return np.full(tensor.shape, np.nan)
 
 
 async def _encoded(answer: bytes, length: int | None, headers: Headers) -> tuple[bytes, HeaderList]:

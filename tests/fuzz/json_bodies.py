@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from json import loads
 from random import Random
+from types import NoneType
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -68,7 +69,10 @@ OPERATIONS = {
     "encode an image": Operation(IMAGE, messages.EncodeRequest, messages.EncodeOptions, DRAWS),
     "encode a cube": Operation(CUBE, messages.EncodeRequest, messages.EncodeOptions, DRAWS),
     "decode": Operation(
-        LATENT, messages.DecodeRequest, messages.DecodeOptions, {"draw": ("true", "false"), "seed": SEED}
+        LATENT,
+        messages.DecodeRequest,
+        messages.DecodeOptions,
+        {"draw": ("true", "false"), "seed": SEED, "records": ("true", "false")},
     ),
     "reconstruct": Operation(TABLE, messages.ReconstructRequest, messages.ReconstructOptions, {}),
     "anomaly-score": Operation(TABLE, messages.AnomalyScoreRequest, messages.AnomalyScoreOptions, SCORE),
@@ -155,14 +159,14 @@ def check(made: Body) -> str:
 
 def _given_twice(operation: Operation, body: bytes) -> bool:
     """Parsers disagree on which of two members counts: it is refused, where pydantic's parser takes the last."""
-    return _twice(body)
+    return twice(body)
 
 
 DIFFERENCES = {"given twice": _given_twice}
 """Where the reader may differ from the models, by name."""
 
 
-def _twice(body: bytes) -> bool:
+def twice(body: bytes) -> bool:
     """Whether an object in *body* has two members of one name, by the standard library's parser."""
     found = False
 
@@ -278,7 +282,7 @@ def documented(operation: Operation, body: bytes) -> tuple[Array, dict[str, Any]
     except ValidationError:
         return None
     rows = getattr(request, spec.field)
-    if len(rows) > MOST or not all(_has_shape(row, spec.shape) for row in rows):
+    if rows is None or len(rows) > MOST or not all(_has_shape(row, spec.shape) for row in rows):
         return None
     if sum(map(body.count, (b",", b"[", b"{"))) > most_elements(operation.specs, MOST):
         return None
@@ -286,10 +290,10 @@ def documented(operation: Operation, body: bytes) -> tuple[Array, dict[str, Any]
         rounded = np.array(rows, np.float64).astype(spec.dtype)
     if not np.isfinite(rounded).all() or (np.abs(rounded) > spec.bound).any():
         return None
-    return rounded, request.model_dump(exclude={spec.field})
+    return rounded, request.model_dump(exclude={spec.field} | ({"records"} if spec.field == "inputs" else set()))
 
 
 def _has_shape(value: Any, shape: tuple[int, ...]) -> bool:
     if not shape:
-        return not isinstance(value, list) and math.isfinite(value)
+        return not isinstance(value, (list, NoneType)) and math.isfinite(value)
     return isinstance(value, list) and len(value) == shape[0] and all(_has_shape(item, shape[1:]) for item in value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,7 @@ def test_the_explanation_names_the_column_that_was_spoilt(scorer: Scorer, kind: 
         assert first.p_value is not None
         assert 1 / 201 <= first.p_value < 0.1
         assert first.observed == row[column]
+        assert first.interval is not None
         low, high = first.interval
         assert low < first.expected < high < first.observed
 
@@ -323,4 +325,4 @@ def test_every_finite_row_has_a_finite_score_whatever_its_size(scorer: Scorer, x
         for values in (parts.reconstruction, parts.kl, parts.latent, parts.effective_samples):
             assert np.isfinite(values).all()
         for row in scored.explanations or []:
-            assert np.isfinite([[part.nats, part.expected, *part.interval] for part in row]).all()
+            assert np.isfinite([[part.nats, part.expected, *(part.interval or [math.nan])] for part in row]).all()

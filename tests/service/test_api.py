@@ -243,7 +243,6 @@ def test_scores_are_finite_for_every_finite_input(table_server: Server) -> None:
         ("encode", {"inputs": [[1, 2, 3]], "seed": 2**53}, 422, "seed: Input should be less than or equal to"),
         ("decode", {"latents": [[1]]}, 422, "latents: row 0 has 1 value; 4 needed"),
         ("decode", {"latents": [[1e39, 0, 0, 0]]}, 422, "row 0, position [0] holds 1e+39, which is beyond +-1e+06"),
-        ("decode", {"latents": [[1, 2, 3, 4]], "draw": True}, 422, "this bundle cannot draw"),
         ("sample", {"count": 0}, 422, "count: Input should be greater than or equal to 1"),
         ("sample", {"count": 1025}, 413, "count is 1025; one request may have 1024"),
         ("sample", {"temperature": -1}, 422, "temperature: Input should be greater"),

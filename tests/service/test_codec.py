@@ -22,7 +22,8 @@ from service import latent, messages
 from service.bundle import open_bundle
 from service.codec import json, slices
 from service.codec.fields import Fields, add_query, read_options, read_rows, read_rows_flagged
-from service.codec.rows import RowSpec, Support
+from service.codec.rows import RowSpec
+from service.codec.support import Support
 from service.errors import InvalidInput, MalformedBody, TooLarge
 from service.finite import all_finite
 from service.http.refusals import refuse
@@ -511,14 +512,14 @@ def read_as_documented(operation: Operation, body: bytes) -> tuple[NDArray[np.ge
     if given_twice(body):
         return None
     rows = getattr(request, spec.field)
-    if len(rows) > MOST or not all(has_shape(row, spec.shape) for row in rows):
+    if rows is None or len(rows) > MOST or not all(has_shape(row, spec.shape) for row in rows):
         return None
     values = np.array(rows, np.float64)
     with np.errstate(over="ignore"):
         rounded = values.astype(spec.dtype)  # what is up to half a unit beyond the largest float is the largest float
     if not np.isfinite(rounded).all():
         return None
-    return rounded, request.model_dump(exclude={spec.field})
+    return rounded, request.model_dump(exclude={spec.field} | ({"records"} if spec.field == "inputs" else set()))
 
 
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS.keys())

@@ -240,7 +240,7 @@ async def decode(vae: VAE, x: Array, deadline: float) -> dict[str, Array]:
     """The mean at latents made of the rows, so that each row has its own."""
     standardised = (np.asarray(x, np.float64) - [1500, 3, 0]) / [200, 1, 0.02]
     z = np.concatenate([standardised, standardised.sum(axis=1, keepdims=True)], axis=1)
-    return {"outputs": await vae.decode(np.clip(z, -50, 50).astype(np.float32), False, deadline)}
+    return {"outputs": (await vae.decode(np.clip(z, -50, 50).astype(np.float32), False, None, deadline))[0]}
 
 
 async def anomaly_score(vae: VAE, x: Array, deadline: float) -> dict[str, Array]:

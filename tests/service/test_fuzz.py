@@ -21,11 +21,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from service.codec import json
 from service.codec.fields import read_rows
 from service.errors import ServiceError
-from tests.fuzz import frames, header_fields, json_bodies, npy_files, picture_files, requests, streams
+from tests.fuzz import frames, header_fields, json_bodies, npy_files, picture_files, record_bodies, requests, streams
 from tests.fuzz.application import Application, make_model
 from tests.fuzz.requests import Request
 
-PARSERS = (json_bodies, npy_files, frames, streams, header_fields, picture_files)
+PARSERS = (json_bodies, record_bodies, npy_files, frames, streams, header_fields, picture_files)
 played = st.randoms(use_true_random=False)
 """A Random that hypothesis plays, so that what fails is made small."""
 

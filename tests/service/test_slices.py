@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Generator
+from itertools import islice
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,11 +14,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from service.codec import json, slices
-from service.codec.fields import Fields, read_rows
+from service.codec.fields import Fields, read_rows, read_rows_flagged
 from service.codec.records import Records
 from service.codec.rows import RowSpec
-from service.errors import DeadlineExceeded, ServiceError
+from service.errors import DeadlineExceeded, InvalidInput, ServiceError, TooLarge
 from service.turns import Turns
+from tests.fuzz.record_bodies import SPEC as RECORDS
 
 Result = TypeVar("Result")
 TABLE = RowSpec("inputs", (3,), np.dtype(np.float64))
@@ -136,10 +138,83 @@ def test_rows_come_in_slices_wherever_the_options_stand(spec: RowSpec, indent: i
         assert read["alpha"] == 0.5
 
 
+def records_body(rows: int, **options: Any) -> tuple[bytes, list[dict[str, Any]]]:
+    """Good records of the fuzz grammar's columns, with texts that look like the ends of records."""
+    record = {"site": "a},{b", "grade": "1", "mode": "on", 'a "[name], so': True, "seen": "2026-01-31"}
+    records = [{**record, "speed": row / 3} for row in range(rows)]
+    return orjson.dumps({**options, "records": records}), records
+
+
+@pytest.mark.parametrize("options", [{}, {"alpha": 0.5, "kind": "a]}"}])
+def test_records_come_in_slices_wherever_they_can_be_cut(options: dict[str, Any]) -> None:
+    """As rows of numbers already; a text with the end of a record in it is no reason to be wrong."""
+    body, records = records_body(8, **options)
+    for text, least in ((body, 0), (body.replace(b"},{b", b"; b"), 5)):
+        read, yields = drain(slices.read(text, RECORDS, LATENT, most=MOST, step=1))
+        assert yields >= least
+        fields = {name: value for name, value in read.items() if name in options}
+        assert fields == options
+        rows = read_rows(read, RECORDS, MOST)
+        assert rows[:, 0].tolist() == [record["speed"] for record in records]
+        assert np.isnan(rows[:, 5]).all()
+
+
+def test_a_bad_record_in_a_slice_is_told_by_its_row_in_the_body() -> None:
+    """And the good ones are kept, where it is only to be flagged: the body is not read again."""
+    body, _ = records_body(8)
+    bad = body.replace(b"},{b", b"; b").replace(b'"speed":2.0', b'"speed":"x"')
+    read, yields = drain(slices.read(bad, RECORDS, LATENT, most=MOST, step=1))
+    assert yields >= 5
+    with pytest.raises(InvalidInput, match="records: row 6, column 'speed', must be a number; it is 'x'"):
+        read_rows(dict(read), RECORDS, MOST)
+    x, reasons = read_rows_flagged(dict(read), RECORDS, MOST)
+    assert list(reasons) == [6]
+    assert len(x) == 7
+
+
+def test_more_records_than_a_request_may_have_are_not_kept_while_they_are_counted() -> None:
+    """A body of a million empty objects would else become a million rows."""
+    body = b'{"records":[' + b"{}," * 300_000 + b"{}]}"
+    with pytest.raises(TooLarge, match="one request may have"):
+        drain(slices.read(body, RECORDS, LATENT, most=MOST))
+    body, _ = records_body(MOST + 1)
+    with pytest.raises(TooLarge, match=f"records has {MOST + 1} rows"):
+        drain(slices.read(body.replace(b"},{b", b"; b"), RECORDS, LATENT, most=MOST, step=1))
+    body, _ = records_body(1000)
+    reading = slices.read(body.replace(b"},{b", b"; b"), RECORDS, LATENT, most=MOST, step=1)
+    with pytest.raises(TooLarge):
+        list(islice(reading, MOST + 2))  # of a thousand
+
+
+def test_numbers_with_null_come_in_slices_too() -> None:
+    """Where a value may be missing; each is an object before it is a number."""
+    x = np.arange(8.0 * 7).reshape(8, 7)
+    x[::3, 0] = np.nan
+    body = orjson.dumps({"inputs": x, "alpha": 0.5}, option=orjson.OPT_SERIALIZE_NUMPY)
+    assert body.count(b"null") == 3
+    read, yields = drain(slices.read(body, RECORDS, LATENT, most=MOST, step=1))
+    assert yields >= 5
+    assert np.array_equal(read["inputs"], x, equal_nan=True)
+    assert outcome(read, RECORDS) == at_once(body, RECORDS)
+    for wrong in (body.replace(b"null,", b"true,", 1), body.replace(b"16.0", b"null")):
+        assert in_slices(wrong, RECORDS, 1) == at_once(wrong, RECORDS)
+        assert not in_slices(wrong, RECORDS, 1)[0]
+
+
+def test_what_is_long_is_less_where_each_value_is_an_object_first() -> None:
+    """Of records, and where there may be null."""
+    text = b" " * (slices.LONG_LISTS + 1)
+    assert slices.is_long_body(b'{"records": [' + text, TABLE)
+    assert slices.is_long_body(b'{"inputs": [' + text, RECORDS)
+    assert not slices.is_long_body(b'{"inputs": [' + text, TABLE)
+    assert slices.is_long_body(b'{"inputs": [' + text * (slices.LONG // slices.LONG_LISTS), TABLE)
+
+
 def test_a_long_reply_in_slices_is_the_reply_at_once() -> None:
     """Arrays of several axes, masked ones, tables with absent rows, and what is short."""
     rng = np.random.default_rng(0)
     rows = 3000
+    absent = np.where(rng.random((rows, 4)) < 0.1, np.nan, 1.0)
     reply: Fields = {
         "model": {"name": "m"},
         "outputs": rng.random((rows, 10, 12), np.float32),
@@ -154,6 +229,12 @@ def test_a_long_reply_in_slices_is_the_reply_at_once() -> None:
             },
             frozenset({0, 7, rows - 1}),
             {"interval": ("lower", "upper")},
+        ),
+        "short": Records(
+            {"nats": rng.random((rows, 4)), "lower": absent, "upper": absent},
+            lists={"interval": ("lower", "upper")},
+            shown={"nats": rng.choice(["a", "b"], (rows, 4)).astype(object)},
+            counts=rng.integers(0, 5, rows),
         ),
         "reason": None,
     }
