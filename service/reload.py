@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 from service.bundle import MANIFEST
 from service.errors import BundleError, StartError
 from service.loader import Loaded, load
-from service.manifest import Manifest
+from service.manifest import Column, Manifest
 from service.operations import Served
 from service.settings import Settings
 from service.watch import Sight, Watch
@@ -123,6 +123,12 @@ def unfit(new: Manifest, old: Manifest) -> str | None:
         return f"is a bundle of {new.name!r}; {old.name!r} is served here"
     if _rows(new) != _rows(old):
         return "its rows are not those of the version that is served; restart the service to change them"
+    for after, column in zip(new.inputs.columns or (), old.inputs.columns or (), strict=True):
+        if _meaning(after) != _meaning(column) or (column.missing and not after.missing):
+            return (
+                f"its column {column.name!r} does not take what that of the version that is served takes (kind, time, "
+                "vocabulary, unknown, missing); restart the service to change it"
+            )
     missing = [op for op in old.capabilities.operations if op not in new.capabilities.operations]
     if missing:
         return f"has no operation {missing[0]}, which the version that is served has; restart the service to drop it"
@@ -132,3 +138,8 @@ def unfit(new: Manifest, old: Manifest) -> str | None:
 def _rows(manifest: Manifest) -> tuple[object, ...]:
     inputs = manifest.inputs
     return inputs.kind, inputs.shape, inputs.names
+
+
+def _meaning(column: Column) -> tuple[object, ...]:
+    """What the values of a column are; with another vocabulary the same number would be another category."""
+    return column.kind, column.time, column.vocabulary, column.unknown

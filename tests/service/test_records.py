@@ -22,6 +22,7 @@ from service.engine import Engine
 from service.errors import BundleError
 from service.latent import uniforms
 from service.manifest import Inputs
+from service.reload import unfit
 from service.scores import score
 from tests.bundles import edit_manifest, make_bundle
 from tests.guide import ROOT, same
@@ -447,6 +448,30 @@ def test_a_bundle_of_the_trainer_is_served_alike(tmp_path: Path) -> None:
         assert not TABLE.read(drawn["records"]).flaws
         assert len({json.dumps(record) for record in drawn["records"]}) == 9
         assert set(drawn["records"][0]) == set(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("at", "changes"),
+    [
+        (1, {"vocabulary": ("south", "north", "east, or so")}),
+        (1, {"vocabulary": ("north", "south", "east, or so", "west")}),
+        (1, {"unknown": "reject"}),
+        (0, {"missing": False}),
+        (4, {"kind": "numeric"}),
+        (5, {"time": "epoch"}),
+    ],
+)
+def test_a_version_whose_columns_take_other_values_does_not_follow_by_itself(
+    opened: Bundle, at: int, changes: Json
+) -> None:
+    """The same number would be another category, or what was answered would be refused."""
+    columns = list(COLUMNS)
+    columns[at] = columns[at].model_copy(update=changes)
+    inputs = opened.manifest.inputs.model_copy(update={"columns": tuple(columns)})
+    told = unfit(opened.manifest.model_copy(update={"inputs": inputs}), opened.manifest)
+    assert told is not None
+    assert f"its column '{NAMES[at]}' does not take" in told
+    assert unfit(opened.manifest, opened.manifest) is None
 
 
 def test_long_records_are_the_same_as_in_parts(server: Server) -> None:
