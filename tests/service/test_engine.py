@@ -141,6 +141,7 @@ def tensors() -> list[tuple[str, str]]:
         *(("encoder", name) for name in ("mu", "logvar")),
         *(("decoder", name) for name in ("mean", "lower", "upper")),
         *(("scorer", name) for name in (*scorer, "upper")),
+        ("observe", "x"),
     ]
 
 

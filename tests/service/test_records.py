@@ -420,8 +420,8 @@ def test_a_draw_is_a_tensor_of_its_own(server: Server) -> None:
 
 
 def test_the_guide_shows_a_request_and_its_answer(server: Server) -> None:
-    """docs/clients.md, of rows as records."""
-    guide = (ROOT / "docs/clients.md").read_text().split("## Tables: rows as records")[1].split("\n## ")[0]
+    """docs/records.md."""
+    guide = (ROOT / "docs/records.md").read_text()
     asked, answered = re.findall(r"^```json\n(.*?)^```$", guide, re.M | re.S)
     reply = post(server, "/v1/anomaly-score", json.loads(asked))
     shown = json.loads(answered)
