@@ -13,8 +13,8 @@ export PEERS ?= $(CURDIR)/build/peers
 serve: .venv/.serve  ## serve the shipped example, or VAE_BUNDLE, on port 8000, on the CPU, without torch
 	$(BIN)/vae-serve
 
-test: .venv/.dev  ## run every test
-	$(BIN)/pytest
+test: .venv/.dev  ## run every test, two files at a time
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 fuzz: .venv/.dev  ## a million inputs to every parser, and the memory that bombs take; what fails is in build/fuzz
 	$(BIN)/python -m benchmarks.bombs
