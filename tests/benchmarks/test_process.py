@@ -56,13 +56,13 @@ def port() -> int:
         return int(probe.getsockname()[1])
 
 
-def test_the_part_on_starts_runs_and_renders(table_bundle: Path, tmp_path: Path, port: int) -> None:
+def test_the_part_on_starts_runs_and_renders(own_bundle: Path, tmp_path: Path, port: int) -> None:
     """The smoke of one whole part: the real service, a result, its sentence; and nothing is left running."""
     bench = Bench(QUICK, port, tmp_path, tmp_path, Bundles(tmp_path, print), print)
-    result = start.measure(bench, table_bundle)
+    result = start.measure(bench, own_bundle)
     assert len(result["seconds"]) == QUICK.starts
     assert start.render(result).startswith("2 starts with the bundle `pumps`")
-    assert not started(psutil.Process(), str(table_bundle))
+    assert not started(psutil.Process(), str(own_bundle))
 
 
 def test_a_server_is_ended_with_its_children(tmp_path: Path, port: int) -> None:
