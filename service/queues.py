@@ -2,7 +2,7 @@
 What waits for the engine: calls, in a queue for each key, and how a batch is taken off them.
 
 The key of the call that has waited longest decides who can join a batch; calls join first in, first out. A call over
-the limit of a batch is cut into chunks, and goes to the end of its queue between two of them. A row has a weight (a
+the limit of a batch is cut into chunks, and goes behind all that have come while one of them ran. A row has a weight (a
 score with K draws weighs K), and limits count rows times weight. Knows futures and times; nothing of what runs a batch.
 """
 
@@ -85,38 +85,44 @@ class Queues(Generic[Key]):
     def __init__(self, max_batch_rows: int) -> None:
         self._max_batch_rows = max_batch_rows
         self._queues: dict[Key, deque[Call[Key]]] = {}
+        self._cut: Call[Key] | None = None  # a chunk of it was taken last, and it has more
         self.work = 0
 
     def __bool__(self) -> bool:
         """Whether any call waits, be it alive or not."""
-        return bool(self._queues)
+        return bool(self._queues) or self._cut is not None
 
     def __iter__(self) -> Iterator[Call[Key]]:
         """Every call that waits."""
         for queue in self._queues.values():
             yield from queue
+        if self._cut is not None:
+            yield self._cut
 
     def push(self, call: Call[Key]) -> None:
         """To the end of its queue."""
-        queue = self._queues.get(call.key)
-        if queue is None:
-            queue = self._queues[call.key] = deque()
-        queue.append(call)
+        self._append(call)
         self.work += call.rows * call.weight
 
     def oldest(self) -> float:
         """When the call that has waited longest was queued, or served last; infinity where none waits."""
-        return min((queue[0].since for queue in self._queues.values()), default=float("inf"))
+        cut = float("inf") if self._cut is None else self._cut.since
+        return min((queue[0].since for queue in self._queues.values()), default=cut)
 
     def waiting(self, now: float) -> dict[Key, Waiting]:
         """What waits, by key."""
-        return {
-            key: Waiting(sum(call.rows - call.taken for call in queue), now - min(call.arrived for call in queue))
-            for key, queue in self._queues.items()
-        }
+        found: dict[Key, Waiting] = {}
+        for call in self:
+            rows, oldest_s = found.get(call.key, (0, 0.0))
+            found[call.key] = Waiting(rows + call.rows - call.taken, max(oldest_s, now - call.arrived))
+        return found
 
     def form(self, now: float) -> list[Chunk[Key]]:
         """Take the next batch off the queues, all of one key; empty when nobody alive waits."""
+        if self._cut is not None:
+            self._cut.since = now
+            self._append(self._cut)
+            self._cut = None
         while self._queues:
             if len(self._queues) == 1:
                 key = next(iter(self._queues))
@@ -134,8 +140,15 @@ class Queues(Generic[Key]):
         """Take every call off the queues."""
         calls = list(self)
         self._queues.clear()
+        self._cut = None
         self.work = 0
         return calls
+
+    def _append(self, call: Call[Key]) -> None:
+        queue = self._queues.get(call.key)
+        if queue is None:
+            queue = self._queues[call.key] = deque()
+        queue.append(call)
 
     def _take(self, queue: deque[Call[Key]], now: float) -> list[Chunk[Key]]:
         """A batch from the head of *queue*; those whose caller is gone or whose deadline has passed are dropped."""
@@ -157,12 +170,11 @@ class Queues(Generic[Key]):
                 call.spent.queue += now - call.arrived
             batch.append(Chunk(call, call.taken, call.taken + rows))
             call.taken += rows
-            call.since = now
             room -= rows * weight
             self.work -= rows * weight
             queue.popleft()
             if rows < left:
-                queue.append(call)
+                self._cut = call
             if room <= 0 or rows < left:
                 break
         return batch

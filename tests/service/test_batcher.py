@@ -142,6 +142,28 @@ def test_calls_with_different_keys_never_share_a_batch_and_the_oldest_goes_first
     run(test)
 
 
+@pytest.mark.parametrize("key", ["bulk", "other"])
+def test_who_comes_while_a_chunk_runs_is_served_before_the_next_one(key: str) -> None:
+    """Under the same key or another: nobody waits for two chunks of one call."""
+
+    async def test() -> None:
+        engine = Doubler()
+        bench = Bench(engine, max_batch_rows=2)
+        engine.gate.clear()
+        bulk = bench.submit(1, 2, 3, 4, 5, 6, key="bulk")
+        await asyncio.to_thread(engine.entered.wait, 10)
+        single = bench.submit(9, key=key)
+        assert {name: waiting.rows for name, waiting in bench.batcher.waiting().items()} == (
+            {"bulk": 5} if key == "bulk" else {"bulk": 4, "other": 1}
+        )
+        engine.gate.set()
+        assert (y(await single), y(await bulk)) == ([18], [2, 4, 6, 8, 10, 12])
+        assert engine.batches == [("bulk", [1, 2]), (key, [9]), ("bulk", [3, 4]), ("bulk", [5, 6])]
+        await bench.batcher.close(1)
+
+    run(test)
+
+
 def test_a_call_over_the_batch_limit_is_cut_and_others_get_their_turn_between_its_chunks() -> None:
     """A bulk caller delays the others by one chunk, not by its whole request."""
 
