@@ -163,7 +163,7 @@ def _check_type(content_type: bytes, able: tuple[str, ...]) -> str:
     good = (
         found[1] in able
         and len(charsets) < 2
-        and all(text.strip().strip(' "') in ("utf-8", "utf8") for text in charsets)
+        and all(text.rstrip().strip(' "') in ("utf-8", "utf8") for text in charsets)  # a no-break space is no blank
     )
     try:
         got = media.of_body(content_type, able)
