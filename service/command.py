@@ -18,6 +18,7 @@ from pathlib import Path
 from pydantic import ValidationError
 from pydantic_settings import CliSettingsSource, SettingsError
 
+from service.allocator import keep_freed_memory
 from service.app import create_app
 from service.environment import PREFIX, mistakes, service_links
 from service.errors import StartError
@@ -52,6 +53,7 @@ def run(argv: Sequence[str]) -> int:
             log.warning("%s=%s is Kubernetes' word of a Service, and no setting: it is not read", name, value)
     if not (settings.api_keys.get_secret_value() or settings.api_keys_file or _is_loopback(settings.host)):
         log.warning("there are no API keys: whoever reaches %s, port %d may use this", settings.host, settings.port)
+    keep_freed_memory(os.environ)
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     with contextlib.suppress(ValueError, OSError):  # macOS refuses its own limit
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a connection is a file, and 1,024 are few

@@ -65,6 +65,7 @@ LAYERS = (
     ("codec.columns",),
     ("manifest",),
     (
+        "allocator",
         "calibration",
         "codec",
         "errors",
