@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from service import calibration, scores
 from service.bundle import CALIBRATION, Bundle
+from service.calls import Rows
 from service.errors import BundleError, Unsupported
 from service.manifest import Calibrated
-from service.queues import Rows
 
 Array = NDArray[np.generic]
 Floats = NDArray[np.float64]

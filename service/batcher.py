@@ -26,11 +26,10 @@ from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, Protocol, TypeVar
 
-import numpy as np
-
+from service.calls import Call, Chunk, Key, Rows, gather, scatter
 from service.errors import InferenceFailed, NotReady, Overloaded, ServiceError
 from service.pace import Pace
-from service.queues import Call, Chunk, Key, Queues, Rows, Waiting
+from service.queues import Queues, Waiting
 from service.spent import SPENT
 
 log = logging.getLogger("service.batcher")
@@ -217,7 +216,7 @@ class Batcher(Generic[Key]):
 
     def _compute(self, key: Key, batch: list[Chunk[Key]], rows: int) -> tuple[Rows, float]:
         """Gather the rows, run them; the outputs and the seconds of the run."""
-        inputs = _join([_slice(call.inputs, start, stop, call.rows) for call, start, stop in batch])
+        inputs = gather(batch)
         begun = time.perf_counter()
         outputs = self._run(key, inputs)
         seconds = time.perf_counter() - begun
@@ -251,7 +250,7 @@ class Batcher(Generic[Key]):
         else:
             self._observer.ran(key, rows, seconds)
             self._pace.ran(key, work, seconds)
-            _scatter(batch, outputs, seconds)
+            scatter(batch, outputs, seconds)
         self._batch = []  # an idle server holds on to nobody's rows
 
     def _set_alarm(self, at: float) -> None:
@@ -281,31 +280,3 @@ class Batcher(Generic[Key]):
             call.fail(error)
         self._batch = []
         self._alone.clear()
-
-
-def _scatter(batch: list[Chunk[Key]], outputs: Rows, seconds: float) -> None:
-    """Give each call its own rows of *outputs*, and its answer where those were the last."""
-    at = 0
-    for call, start, stop in batch:
-        end = at + stop - start
-        part = {name: array[at:end] for name, array in outputs.items()}
-        at = end
-        if call.spent is not None:
-            call.spent.compute += seconds
-        if start or stop < call.rows:
-            call.parts.append(part)
-            if stop < call.rows:
-                continue
-            part = dict(_join(call.parts))
-        if not call.answer.done():
-            call.answer.set_result(part)
-
-
-def _slice(inputs: Rows, start: int, stop: int, rows: int) -> Rows:
-    return inputs if stop - start == rows else {name: array[start:stop] for name, array in inputs.items()}
-
-
-def _join(parts: list[Rows]) -> Rows:
-    if len(parts) == 1:
-        return parts[0]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

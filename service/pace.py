@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Generic
 
-from service.queues import Key
+from service.calls import Key
 
 _NEWEST = 0.1  # the weight of the newest batch in what is expected of the next one
 

@@ -3,24 +3,16 @@ What waits for the engine: calls, in a queue for each key, and how a batch is ta
 
 The key of the call that has waited longest decides who can join a batch; calls join first in, first out. A call over
 the limit of a batch is cut into chunks, and goes behind all that have come while one of them ran. A row has a weight (a
-score with K draws weighs K), and limits count rows times weight. Knows futures and times; nothing of what runs a batch.
+score with K draws weighs K), and limits count rows times weight. Knows calls and times; nothing of what runs a batch.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
-from collections.abc import Hashable, Iterator, Mapping
-from typing import Generic, NamedTuple, TypeVar
+from collections.abc import Iterator
+from typing import Generic, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-from service.errors import DeadlineExceeded, ServiceError
-from service.spent import Spent
-
-Rows = Mapping[str, NDArray[np.generic]]
-Key = TypeVar("Key", bound=Hashable)
+from service.calls import Call, Chunk, Key
 
 
 class Waiting(NamedTuple):
@@ -28,55 +20,6 @@ class Waiting(NamedTuple):
 
     rows: int
     oldest_s: float
-
-
-class Call(Generic[Key]):
-    """
-    One caller's rows, and the future that its answer goes to. *arrived*, *deadline*: in the event loop's time.
-
-    *taken*: rows that have left the queue. *parts*: the outputs of the chunks that came back.
-    """
-
-    __slots__ = ("answer", "arrived", "deadline", "inputs", "key", "parts", "rows", "since", "spent", "taken", "weight")
-
-    def __init__(
-        self,
-        key: Key,
-        inputs: Rows,
-        rows: int,
-        weight: int,
-        arrived: float,
-        deadline: float,
-        answer: asyncio.Future[Rows],
-        spent: Spent | None,
-    ) -> None:
-        self.key = key
-        self.inputs = inputs
-        self.rows = rows
-        self.weight = weight
-        self.arrived = self.since = arrived  # *since*: in the queue without having been served
-        self.deadline = deadline
-        self.answer = answer
-        self.spent = spent
-        self.taken = 0
-        self.parts: list[Rows] = []
-
-    def fail(self, error: ServiceError) -> None:
-        """Settle the answer with *error*, where it is not settled yet."""
-        if not self.answer.done():
-            self.answer.set_exception(error)
-
-    def expire(self) -> None:
-        """The deadline has passed."""
-        self.fail(DeadlineExceeded("no answer before the deadline"))
-
-
-class Chunk(NamedTuple, Generic[Key]):
-    """Rows *start* to *stop* of one call, in a batch."""
-
-    call: Call[Key]
-    start: int
-    stop: int
 
 
 class Queues(Generic[Key]):

@@ -20,11 +20,12 @@ from service import latent
 from service.anomaly import Anomaly, Plan, Scored
 from service.batcher import Batcher, Observer
 from service.bundle import Bundle
+from service.calls import Rows
 from service.engine import Engine
 from service.errors import BundleError, NonFinite, Unsupported
 from service.finite import all_finite
 from service.manifest import Graph, Operation
-from service.queues import Rows, Waiting
+from service.queues import Waiting
 
 Array = NDArray[np.generic]
 Floats = NDArray[np.float64]

@@ -6,7 +6,7 @@ import threading
 
 import numpy as np
 
-from service.queues import Rows
+from service.calls import Rows
 
 
 class Doubler:

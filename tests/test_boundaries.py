@@ -29,8 +29,8 @@ LAYERS = (
     ("http.head", "http.protocol", "http.refusals", "judged", "oip.descriptions", "statistics", "vae"),
     ("anomaly",),
     ("batcher", "codec.slices", "metrics", "loader"),
-    ("pace",),
-    ("queues",),
+    ("pace", "queues"),
+    ("calls",),
     ("engine", "watch"),
     ("provider", "bundle"),
     ("onnx_file", "oip.messages", "codec.json", "codec.npy", "codec.tensors", "http.media"),
@@ -250,8 +250,9 @@ def test_the_arrows_of_the_request_path_are_those_that_are_documented() -> None:
     assert of("service", imports("service.messages")) == {"latent", "manifest"}
     assert of("service", imports("service.replies")) == {"latent", "manifest", "messages"}
     assert not wire & of("service", imports("service.operations"))
-    assert of("service", imports("service.batcher")) == {"errors", "pace", "queues", "spent"}
-    assert of("service", imports("service.queues")) == {"errors", "spent"}
+    assert of("service", imports("service.batcher")) == {"calls", "errors", "pace", "queues", "spent"}
+    assert of("service", imports("service.queues")) == {"calls"}
+    assert of("service", imports("service.calls")) == {"errors", "spent"}
     assert of("service", imports("service.bundle")) == {"errors", "manifest", "onnx_file"}
     assert of("service", imports("service.engine")) == {"bundle", "errors", "provider"}
     assert {"batcher", "engine"} <= of("service", imports("service.vae"))

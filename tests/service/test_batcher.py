@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from service.batcher import Batcher
+from service.calls import Rows
 from service.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded
-from service.queues import Rows
 from service.spent import SPENT, Spent
 from tests.doubler import Doubler
 

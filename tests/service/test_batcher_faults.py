@@ -21,9 +21,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service import batcher, queues
+from service import batcher, calls, queues
+from service.calls import Rows
 from service.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded
-from service.queues import Rows
 from tests.doubler import Doubler
 
 Fate = Literal["stay", "leave at once", "leave", "come too late", "run out of time", "fail"]
@@ -221,11 +221,11 @@ def test_every_caller_gets_exactly_the_own_rows_or_the_own_error(trial: Trial) -
     assert verdict(batcher.Batcher, trial) is None
 
 
-QUEUES, BATCHER = "queues.py", "batcher.py"
+CALLS, QUEUES, BATCHER = "calls.py", "queues.py", "batcher.py"
 FAULTS: dict[str, tuple[str, str, str]] = {
-    "rows are swapped": (BATCHER, "array[at:end]", "array[::-1][at:end]"),
+    "rows are swapped": (CALLS, "array[at:end]", "array[::-1][at:end]"),
     "the chunks of a call are put together in the wrong order": (
-        BATCHER,
+        CALLS,
         "_join(call.parts)",
         "_join(call.parts[::-1])",
     ),
@@ -235,7 +235,7 @@ FAULTS: dict[str, tuple[str, str, str]] = {
         "if len(batch) > 1:",
         "for chunk in batch: chunk.call.fail(told)\n            if 0:",
     ),
-    "a cancelled caller breaks its neighbours": (BATCHER, "if not call.answer.done():", "if True:"),
+    "a cancelled caller breaks its neighbours": (CALLS, "if not call.answer.done():", "if True:"),
     "an exception ends the loop": (BATCHER, "            self._went_wrong()\n", "            raise\n"),
     "requests are counted instead of rows at the door": (BATCHER, "self._check(rows * weight)", "self._check(1)"),
     "requests are counted instead of rows in a batch": (QUEUES, "room -= rows * weight", "room -= 1"),
@@ -259,7 +259,7 @@ FAULTS: dict[str, tuple[str, str, str]] = {
 def broken(file: str, right: str, wrong: str) -> Make:
     """The batcher with a fault: *right* in the source of *file* replaced by *wrong*."""
     modules: dict[str, ModuleType] = {}
-    for name, module in ((QUEUES, queues), (BATCHER, batcher)):
+    for name, module in ((CALLS, calls), (QUEUES, queues), (BATCHER, batcher)):
         source = Path(str(module.__file__)).read_text("utf-8")
         if name == file:
             assert right in source, f"{right!r} is not in {file} any more: the fault must be put elsewhere"
@@ -267,7 +267,9 @@ def broken(file: str, right: str, wrong: str) -> Make:
         made = modules[name] = ModuleType(f"broken_{name.removesuffix('.py')}")
         sys.modules[made.__name__] = made  # where NamedTuple looks for it
         exec(compile(source, name, "exec"), made.__dict__)
-    vars(modules[BATCHER]).update({name: vars(modules[QUEUES])[name] for name in ("Call", "Chunk", "Queues")})
+    of_calls = {name: vars(modules[CALLS])[name] for name in ("Call", "Chunk", "gather", "scatter")}
+    vars(modules[QUEUES]).update({name: of_calls[name] for name in ("Call", "Chunk")})
+    vars(modules[BATCHER]).update({**of_calls, "Queues": modules[QUEUES].Queues})
     make: Make = modules[BATCHER].Batcher
     return make
 
