@@ -1,9 +1,9 @@
 """
 glibc's allocator: freed memory is kept for the next request instead of being given back to the system.
 
-A body of some megabytes takes several pieces of memory of its size, all free again when it is answered. What lies at the
-end of the heap glibc then gives back, and for the next body the system finds and clears each page again: where the heap
-happened to end so, that was a third of the CPU time of a bulk caller's requests (docs/decisions/0011).
+A body of some megabytes takes several pieces of memory of its size, all free again when it is answered. What lies at
+the end of the heap glibc then gives back, and for the next body the system finds and clears each page again: where the
+heap happened to end so, that was a third of the CPU time of a bulk caller's requests (docs/decisions/0011).
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ from service.web import COLD_ROUTES, make_web
 
 log = logging.getLogger("service.app")
 
-MAX_INLINE_S = 0.001  # as long as the event loop is busy with the JSON of 64 rows
+MAX_INLINE_S = 0.0005  # for so long nobody's request is read and nobody's reply written
 COUNT_S = 1.0  # that the statistics of all workers are waited for
 Ask = Callable[[str, dict[str, Any]], Awaitable[list[dict[str, Any]]]]
 
@@ -267,6 +267,8 @@ class App:
             max_queue_rows=settings.max_queue_rows,
             max_batch_delay_s=settings.max_batch_delay_ms / 1000,
             max_inline_s=0.0 if placement.on_gpu else MAX_INLINE_S,
+            # on a CPU half a batch costs half its time, on a GPU nearly all of it
+            max_chunk_rows=settings.max_batch_rows if placement.on_gpu else max(1, settings.max_batch_rows // 2),
         )
         old, self.served = self.served, Served(vae, settings.max_request_rows)
         if old is not None:

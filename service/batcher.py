@@ -51,7 +51,8 @@ class Batcher(Generic[Key]):
     Runs calls in batches; to be made inside a running event loop.
 
     *run(key, inputs)* gets arrays with a common first axis and returns arrays with the same first axis. *max_inline_s*:
-    a batch that is expected to take no longer runs in the event loop; 0: none does.
+    a batch that is expected to take no longer runs in the event loop; 0: none does. *max_chunk_rows*: what is run at a
+    time of a call over the limit of a batch, as much as a batch by default; who comes meanwhile waits for that.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Batcher(Generic[Key]):
         max_queue_rows: int,
         max_batch_delay_s: float = 0.0,
         max_inline_s: float = 0.0,
+        max_chunk_rows: int | None = None,
     ) -> None:
         self._run = run
         self._observer = observer
@@ -69,8 +71,8 @@ class Batcher(Generic[Key]):
         self._max_queue_rows = max_queue_rows
         self._max_batch_delay_s = max_batch_delay_s
         self._max_inline_s = max_inline_s
-        self._queues: Queues[Key] = Queues(max_batch_rows)
-        self._batch: list[Chunk[Key]] = []  # what runs
+        self._queues: Queues[Key] = Queues(max_batch_rows, max_chunk_rows or max_batch_rows)
+        self._batch: list[Chunk[Key]] = []  # what runs, or will in the next turn
         self._alone: deque[Chunk[Key]] = deque()  # what failed together, and is to run one by one
         self._pace: Pace[Key] = Pace()
         self._turn: asyncio.Handle | None = None  # of `_take_turn`, while it is to come
@@ -162,36 +164,40 @@ class Batcher(Generic[Key]):
             self._turn = self._loop.call_soon(self._take_turn)
 
     def _take_turn(self) -> None:
-        """Form the next batch, if any, and run it; and short ones after it, for *max_inline_s* in all."""
+        """
+        Form the next batch, if any, and run it; and short ones after it, for twice *max_inline_s*.
+
+        What would take longer than is left of that has the next turn, when the answers to the calls before it are on
+        their way: also what runs in the thread, which takes the processor from the loop on a machine with few.
+        """
         self._turn = None
         self._lingering = False
-        enough = time.monotonic() + self._max_inline_s
+        enough = time.monotonic() + 2 * self._max_inline_s
+        first = True
         try:
-            while not self._linger():
-                batch = self._batch = self._next_batch()
+            while self._batch or not self._linger():
+                batch = self._batch = self._batch or self._next_batch()
                 if not batch:
                     self._idle.set()
                     return
                 key = batch[0].call.key
                 rows = sum([stop - start for _, start, stop in batch])
                 work = rows * batch[0].call.weight
-                if self._pace.expected(key, work) > self._max_inline_s:
+                expected = self._pace.expected(key, work)
+                if not first and time.monotonic() + expected > enough:
+                    self._call_turn()
+                    return
+                first = False
+                if expected > self._max_inline_s:
                     future = self._loop.run_in_executor(self._thread, self._compute, key, batch, rows)
                     future.add_done_callback(functools.partial(self._came_back, key, rows, work))
                     return
                 self._settle(key, rows, work, functools.partial(self._compute, key, batch, rows))
-                if not self._waits or time.monotonic() > enough:
-                    self._rest()
+                if not self._waits:
+                    self._idle.set()
                     return
         except Exception:
             self._went_wrong()
-
-    def _rest(self) -> None:
-        """A batch is done: let others have the loop before the next one."""
-        if self._waits:
-            self._call_turn()
-        else:
-            self._idle.set()
 
     @property
     def _waits(self) -> bool:
@@ -229,7 +235,7 @@ class Batcher(Generic[Key]):
         """The thread is done with the batch."""
         try:
             self._settle(key, rows, work, future.result)
-            self._rest()
+            self._loop.call_soon(self._call_turn)  # a round later: who has come in this one joins the next batch
         except asyncio.CancelledError:  # shutdown: `close` has told the callers
             self._batch = []
         except Exception:

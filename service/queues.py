@@ -23,10 +23,11 @@ class Waiting(NamedTuple):
 
 
 class Queues(Generic[Key]):
-    """The calls that wait; *work* is what they amount to, rows times weight."""
+    """Calls that wait; *work* is what they amount to, rows times weight. *max_chunk_rows*: of a call that is cut."""
 
-    def __init__(self, max_batch_rows: int) -> None:
+    def __init__(self, max_batch_rows: int, max_chunk_rows: int) -> None:
         self._max_batch_rows = max_batch_rows
+        self._max_chunk_rows = max_chunk_rows
         self._queues: dict[Key, deque[Call[Key]]] = {}
         self._cut: Call[Key] | None = None  # a chunk of it was taken last, and it has more
         self.work = 0
@@ -108,7 +109,7 @@ class Queues(Generic[Key]):
                 continue
             if batch and left * weight > room:
                 break
-            rows = min(left, max(1, room // weight))  # one row must run, however heavy
+            rows = left if left * weight <= room else min(left, max(1, self._max_chunk_rows // weight))
             if not call.taken and call.spent is not None:
                 call.spent.queue += now - call.arrived
             batch.append(Chunk(call, call.taken, call.taken + rows))

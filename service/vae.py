@@ -71,6 +71,7 @@ class VAE:
         max_queue_rows: int,
         max_batch_delay_s: float = 0.0,
         max_inline_s: float = 0.0,
+        max_chunk_rows: int | None = None,
     ) -> None:
         manifest = bundle.manifest
         if more := set(manifest.graphs) - GRAPHS_SERVED:
@@ -81,7 +82,9 @@ class VAE:
         self.bundle = bundle
         self.placement = engine.placement
         run = functools.partial(_run, engine, bundle.eps)  # not a method: a circle would outlive a reload
-        self._batcher = Batcher(run, observer, max_batch_rows, max_queue_rows, max_batch_delay_s, max_inline_s)
+        self._batcher = Batcher(
+            run, observer, max_batch_rows, max_queue_rows, max_batch_delay_s, max_inline_s, max_chunk_rows
+        )
         self.anomaly = Anomaly(bundle)
         self._latent_dim = manifest.latent.dim
         graphs = manifest.graphs

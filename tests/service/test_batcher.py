@@ -182,6 +182,22 @@ def test_a_call_over_the_batch_limit_is_cut_and_others_get_their_turn_between_it
     run(test)
 
 
+def test_a_chunk_may_be_less_than_a_batch_and_the_last_one_more() -> None:
+    """Who comes while it runs waits for less; what fits a batch is not cut."""
+
+    async def test() -> None:
+        engine = Doubler()
+        bench = Bench(engine, max_batch_rows=4, max_chunk_rows=2)
+        await busy(engine, bench)
+        bulk, small = bench.submit(*range(1, 8)), bench.submit(11, 12, 13)
+        engine.gate.set()
+        await asyncio.gather(bulk, small)
+        assert [rows for _, rows in engine.batches[1:]] == [[1, 2], [11, 12, 13], [3, 4], [5, 6, 7]]
+        await bench.batcher.close(1)
+
+    run(test)
+
+
 def test_a_heavy_row_counts_for_its_weight_and_one_always_runs() -> None:
     """A row with K draws weighs K; one that weighs more than a batch still runs, alone."""
 
@@ -541,6 +557,26 @@ def test_short_batches_follow_one_another_until_the_loop_is_needed_again() -> No
             assert sum(call.done() for call in calls) - before <= 2
             turns += 1
         assert turns >= 4
+        await bench.batcher.close(1)
+
+    run(test)
+
+
+def test_answers_are_on_their_way_before_a_long_batch_begins() -> None:
+    """On few processors its thread takes the place of the loop that has answers to write."""
+
+    async def test() -> None:
+        engine = Placed()
+        bench = Bench(engine, max_inline_s=0.02)
+        for value in (1.0, 2.0):
+            await bench.submit(value)
+        here = threading.get_ident()
+        short, long = bench.submit(3), bench.submit(4, key="new")
+        assert y(await short) == [6]
+        time.sleep(0.05)  # noqa: ASYNC251  as long as the answer takes to be written
+        assert engine.threads[-1] == here
+        assert y(await long) == [8]
+        assert engine.threads[-1] != here
         await bench.batcher.close(1)
 
     run(test)
