@@ -168,7 +168,7 @@ class Batcher(Generic[Key]):
         Form the next batch, if any, and run it; and short ones after it, for twice *max_inline_s*.
 
         What would take longer than is left of that has the next turn, when the answers to the calls before it are on
-        their way: also what runs in the thread, which takes the processor from the loop on a machine with few.
+        their way: also what runs in the thread, since those were written after it now and then.
         """
         self._turn = None
         self._lingering = False

@@ -536,7 +536,7 @@ def test_a_batch_that_is_expected_to_be_short_runs_in_the_event_loop_and_no_othe
 
 
 def test_short_batches_follow_one_another_until_the_loop_is_needed_again() -> None:
-    """A turn of the loop costs what it costs; but whoever else waits for the loop has it after *max_inline_s*."""
+    """A turn of the loop costs what it costs; but whoever else waits for the loop has it after twice *max_inline_s*."""
 
     async def test() -> None:
         engine = Placed()
@@ -554,9 +554,9 @@ def test_short_batches_follow_one_another_until_the_loop_is_needed_again() -> No
         while not all(call.done() for call in calls):
             before = sum(call.done() for call in calls)
             await asyncio.sleep(0)
-            assert sum(call.done() for call in calls) - before <= 2
+            assert sum(call.done() for call in calls) - before <= 3
             turns += 1
-        assert turns >= 4
+        assert turns >= 3
         await bench.batcher.close(1)
 
     run(test)
