@@ -52,7 +52,8 @@ class Batcher(Generic[Key]):
 
     *run(key, inputs)* gets arrays with a common first axis and returns arrays with the same first axis. *max_inline_s*:
     a batch that is expected to take no longer runs in the event loop; 0: none does. *max_chunk_rows*: what is run at a
-    time of a call over the limit of a batch, as much as a batch by default; who comes meanwhile waits for that.
+    time, where a whole batch would not run in the loop, of a call over the limit of a batch: who comes meanwhile waits
+    for that. By default as much as a batch.
     """
 
     def __init__(
@@ -71,7 +72,8 @@ class Batcher(Generic[Key]):
         self._max_queue_rows = max_queue_rows
         self._max_batch_delay_s = max_batch_delay_s
         self._max_inline_s = max_inline_s
-        self._queues: Queues[Key] = Queues(max_batch_rows, max_chunk_rows or max_batch_rows)
+        self._max_chunk_rows = max_chunk_rows or max_batch_rows
+        self._queues: Queues[Key] = Queues(max_batch_rows, self._chunk)
         self._batch: list[Chunk[Key]] = []  # what runs, or will in the next turn
         self._alone: deque[Chunk[Key]] = deque()  # what failed together, and is to run one by one
         self._pace: Pace[Key] = Pace()
@@ -209,6 +211,13 @@ class Batcher(Generic[Key]):
             if not chunk.call.answer.done():
                 return [chunk]
         return self._queues.form(time.monotonic())
+
+    def _chunk(self, call: Call[Key]) -> int:
+        """How many rows of a call over the limit of a batch to run at a time: one at least, however heavy it is."""
+        rows = max(1, self._max_chunk_rows // call.weight)
+        if 2 * self._pace.expected(call.key, rows * call.weight) > self._max_inline_s:
+            return rows
+        return max(1, self._max_batch_rows // call.weight)
 
     def _linger(self) -> bool:
         """Give others the time to join, until the batch is full or its oldest call has waited the delay."""

@@ -9,7 +9,7 @@ score with K draws weighs K), and limits count rows times weight. Knows calls an
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Generic, NamedTuple
 
 from service.calls import Call, Chunk, Key
@@ -23,11 +23,11 @@ class Waiting(NamedTuple):
 
 
 class Queues(Generic[Key]):
-    """Calls that wait; *work* is what they amount to, rows times weight. *max_chunk_rows*: of a call that is cut."""
+    """Calls that wait; *work* is what they amount to, rows times weight. *chunk*: how much of a call to run at a time."""
 
-    def __init__(self, max_batch_rows: int, max_chunk_rows: int) -> None:
+    def __init__(self, max_batch_rows: int, chunk: Callable[[Call[Key]], int]) -> None:
         self._max_batch_rows = max_batch_rows
-        self._max_chunk_rows = max_chunk_rows
+        self._chunk = chunk
         self._queues: dict[Key, deque[Call[Key]]] = {}
         self._cut: Call[Key] | None = None  # a chunk of it was taken last, and it has more
         self.work = 0
@@ -109,7 +109,7 @@ class Queues(Generic[Key]):
                 continue
             if batch and left * weight > room:
                 break
-            rows = left if left * weight <= room else min(left, max(1, self._max_chunk_rows // weight))
+            rows = left if left * weight <= room else min(left, self._chunk(call))
             if not call.taken and call.spent is not None:
                 call.spent.queue += now - call.arrived
             batch.append(Chunk(call, call.taken, call.taken + rows))

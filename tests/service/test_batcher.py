@@ -198,6 +198,19 @@ def test_a_chunk_may_be_less_than_a_batch_and_the_last_one_more() -> None:
     run(test)
 
 
+def test_chunks_are_whole_batches_where_those_are_short() -> None:
+    """Half of a short batch takes more than half its time, and nobody waits long for either."""
+
+    async def test() -> None:
+        engine = Doubler()
+        bench = Bench(engine, max_batch_rows=4, max_chunk_rows=2, max_inline_s=10.0)
+        await bench.submit(*range(1, 13))
+        assert [rows for _, rows in engine.batches] == [[1, 2], [3, 4, 5, 6], [7, 8, 9, 10], [11, 12]]
+        await bench.batcher.close(1)
+
+    run(test)
+
+
 def test_a_heavy_row_counts_for_its_weight_and_one_always_runs() -> None:
     """A row with K draws weighs K; one that weighs more than a batch still runs, alone."""
 
