@@ -23,7 +23,7 @@ class Waiting(NamedTuple):
 
 
 class Queues(Generic[Key]):
-    """Calls that wait; *work* is what they amount to, rows times weight. *chunk*: how much of a call to run at a time."""
+    """Calls that wait; *work* is what they amount to, rows times weight. *chunk*: rows of a call to run at a time."""
 
     def __init__(self, max_batch_rows: int, chunk: Callable[[Call[Key]], int]) -> None:
         self._max_batch_rows = max_batch_rows
