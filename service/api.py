@@ -24,7 +24,8 @@ from service.http import media
 from service.http.exchange import Handler, Reply
 from service.http.headers import Headers
 from service.manifest import Operation
-from service.operations import TASKS, Request, Served, Service, serving
+from service.operations import TASKS, Request
+from service.served import Served, Service, serving
 from service.spent import SPENT, Spent
 from service.statistics import Statistics
 from service.turns import Turns

@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from service.api import ROUTES, V1
-from service.bundle import REPORT
-from service.engine import Engine
 from service.errors import NotReady, ReloadRefused, StartError
 from service.http.crowd import Crowd
 from service.http.exchange import Endpoint, Exchange, Flight, Refused
@@ -29,17 +27,15 @@ from service.loader import Loaded, load
 from service.metrics import Metrics
 from service.oip.endpoint import OIP
 from service.oip.routes import PREFIX
-from service.operations import Served
 from service.reload import Reloader
+from service.served import Served
 from service.settings import Settings
 from service.statistics import Statistics
 from service.turns import Turns
-from service.vae import VAE, Work
 from service.web import COLD_ROUTES, make_web
 
 log = logging.getLogger("service.app")
 
-MAX_INLINE_S = 0.0005  # for so long nobody's request is read and nobody's reply written
 COUNT_S = 1.0  # that the statistics of all workers are waited for
 Ask = Callable[[str, dict[str, Any]], Awaitable[list[dict[str, Any]]]]
 
@@ -115,16 +111,8 @@ class App:
         served = self.served
         if served is None:
             raise NotReady("no model is ready yet")
-        bundle, placement = served.vae.bundle, served.vae.placement
         return {
-            "bundle_id": bundle.bundle_id,
-            "manifest": bundle.manifest.model_dump(mode="json"),
-            "execution": {
-                "requested": placement.requested,
-                "provider": placement.actual,
-                "fell_back": placement.fell_back,
-                "threads": placement.threads,
-            },
+            **served.described(),
             "limits": {
                 "max_request_rows": self.settings.max_request_rows,
                 "max_body_bytes": self.settings.max_body_bytes,
@@ -137,7 +125,7 @@ class App:
         served = self.served
         if served is None:
             raise NotReady("no model is ready yet")
-        return served.vae.bundle.report.get(REPORT)
+        return served.report
 
     @property
     def bundle_path(self) -> Path:
@@ -258,19 +246,9 @@ class App:
 
     def _take(self, loaded: Loaded) -> None:
         """Serve *loaded* from now on. Requests that came before finish on what was served then."""
-        settings, bundle, placement = self.settings, loaded.bundle, loaded.engine.placement
-        vae = VAE(
-            bundle,
-            loaded.engine,
-            _Observer(self.metrics, self._statistics, loaded.engine),
-            max_batch_rows=settings.max_batch_rows,
-            max_queue_rows=settings.max_queue_rows,
-            max_batch_delay_s=settings.max_batch_delay_ms / 1000,
-            max_inline_s=0.0 if placement.on_gpu else MAX_INLINE_S,
-            # on a CPU half a batch costs half its time, on a GPU nearly all of it
-            max_chunk_rows=settings.max_batch_rows if placement.on_gpu else max(1, settings.max_batch_rows // 2),
-        )
-        old, self.served = self.served, Served(vae, settings.max_request_rows)
+        bundle, placement = loaded.bundle, loaded.engine.placement
+        new = Served.of(loaded, self.settings, self.metrics, self._statistics)
+        old, self.served = self.served, new
         if old is not None:
             self._oip.catalog()  # that of the old version would keep it in memory
             self._start(self._retire(old, self.exchange.turn()))
@@ -326,16 +304,3 @@ class App:
 def create_app(settings: Settings, bundle: Path | None = None, counts: Path | None = None, number: int = 0) -> App:
     """The service for *settings*, to be run by an ASGI server; the rest as `App` has it."""
     return App(settings, bundle, counts, number)
-
-
-class _Observer:
-    """Tells the metrics and the statistics what the batcher did."""
-
-    def __init__(self, metrics: Metrics, statistics: Statistics, engine: Engine) -> None:
-        self._metrics = metrics
-        self._statistics = statistics
-        self._engine = engine
-
-    def ran(self, key: Work, rows: int, seconds: float) -> None:
-        self._metrics.batch(key.op, rows, self._engine.padding(rows), seconds)
-        self._statistics.ran(key.op, rows, seconds)

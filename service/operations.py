@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
 
 import numpy as np
 from pydantic import BaseModel
@@ -17,62 +16,14 @@ from pydantic import BaseModel
 from service import messages
 from service.codec.fields import Fields, has_records, read_options, read_rows, read_rows_flagged
 from service.codec.records import Records
-from service.codec.rows import Array, RowSpec
+from service.codec.rows import Array
 from service.codec.table import RECORDS, Table
-from service.errors import InvalidInput, NotReady, TooLarge, Unsupported
+from service.errors import InvalidInput, Unsupported
 from service.judged import judged
 from service.manifest import Operation
 from service.metrics import Metrics
+from service.served import Rows, Served
 from service.spent import Spent
-from service.vae import VAE
-
-
-class Rows(NamedTuple):
-    """The fields of rows that a request may have, as one wire format names them."""
-
-    inputs: RowSpec
-    latents: RowSpec
-
-
-class Served:
-    """One bundle as it is served: its operations, its rows, its name in every reply."""
-
-    def __init__(self, vae: VAE, max_request_rows: int) -> None:
-        manifest = vae.bundle.manifest
-        self.vae = vae
-        self.manifest = manifest
-        self.rows = Rows(RowSpec.inputs(manifest), RowSpec.latents(manifest))
-        self.max_rows = max_request_rows
-        self.model = {"name": manifest.name, "version": manifest.version, "bundle_id": vae.bundle.bundle_id}
-
-    def check_rows(self, field: str, rows: int, told: str) -> None:
-        """Raise TooLarge when the request asks for more *rows* than one may have; *told* says how it came to that."""
-        if rows > self.max_rows:
-            raise TooLarge(
-                f"{told}; one request may have {self.max_rows} rows", field=field, limit=self.max_rows, value=rows
-            )
-
-
-class Service(Protocol):
-    """The process that serves, as its endpoints see it."""
-
-    metrics: Metrics
-
-    @property
-    def served(self) -> Served | None:
-        """What is served; None before it is opened."""
-
-    @property
-    def ready(self) -> bool:
-        """Whether new requests should be sent here."""
-
-
-def serving(service: Service, op: Operation) -> Served:
-    """What is served, for one request for *op*. Raises NotReady, Unsupported or Overloaded."""
-    if service.served is None:
-        raise NotReady("no model is ready yet")
-    service.served.vae.admit(op)
-    return service.served
 
 
 @dataclass(slots=True)

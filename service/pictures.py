@@ -21,7 +21,7 @@ from service.codec.rows import Array
 from service.errors import InvalidInput, MalformedBody, UnsupportedMedia, named, shown
 from service.http import media
 from service.manifest import Inputs, Operation
-from service.operations import Served
+from service.served import Served
 
 Result = TypeVar("Result")
 

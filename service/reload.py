@@ -16,7 +16,7 @@ from service.bundle import MANIFEST
 from service.errors import BundleError, StartError
 from service.loader import Loaded, load
 from service.manifest import Column, Manifest
-from service.operations import Served
+from service.served import Served
 from service.settings import Settings
 from service.watch import Sight, Watch
 

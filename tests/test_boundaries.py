@@ -24,8 +24,8 @@ LAYERS = (
     ("oip.routes",),
     ("api", "oip.endpoint"),
     ("oip.catalog", "pictures"),
-    ("reload",),
-    ("http.exchange", "operations"),
+    ("operations", "reload"),
+    ("http.exchange", "served"),
     ("http.head", "http.protocol", "http.refusals", "judged", "oip.descriptions", "statistics", "vae"),
     ("anomaly",),
     ("batcher", "codec.slices", "metrics", "loader"),
@@ -258,7 +258,7 @@ def test_the_arrows_of_the_request_path_are_those_that_are_documented() -> None:
     assert {"batcher", "engine"} <= of("service", imports("service.vae"))
     assert not of("service", imports("service.vae")) & (wire | {"codec.rows", "http.exchange", "metrics"})
     assert not of("service", imports("service.http.exchange")) & (
-        wire | {"vae", "operations", "api", "bundle", "engine"}
+        wire | {"vae", "served", "operations", "api", "bundle", "engine"}
     )
 
 

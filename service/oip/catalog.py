@@ -19,7 +19,8 @@ from service.codec.rows import RowSpec
 from service.codec.table import RECORDS
 from service.codec.tensors import Raw
 from service.manifest import Operation
-from service.operations import TASKS, Rows, Served
+from service.operations import TASKS
+from service.served import Rows, Served
 
 BACKEND = "onnxruntime"
 PLATFORM = "onnxruntime_onnx"

@@ -26,7 +26,8 @@ from service.http.exchange import Endpoint, Handler, HeaderList, Reply
 from service.http.headers import Headers
 from service.manifest import Operation
 from service.oip.catalog import DRAWN, FREE, MASK, NO_PARAMETERS, RENAMED, Catalog, Model, Tensor
-from service.operations import TASKS, Request, Service, serving
+from service.operations import TASKS, Request
+from service.served import Service, serving
 from service.spent import SPENT, Spent
 from service.statistics import Statistics
 
