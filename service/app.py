@@ -11,16 +11,16 @@ import asyncio
 import contextlib
 import gc
 import logging
-import time
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 from service.api import ROUTES, V1
 from service.errors import NotReady, ReloadRefused, StartError
+from service.http.cold import Cold
 from service.http.crowd import Crowd
 from service.http.exchange import Endpoint, Exchange, Flight, Refused
-from service.http.headers import Headers, Scope
+from service.http.headers import Scope
 from service.http.keys import LOOK_S
 from service.http.vigil import Receive, Send
 from service.loader import Loaded, load
@@ -69,6 +69,7 @@ class App:
             **self._oip.endpoints,
         }
         self._web = make_web(self, self._oip)
+        self._cold = Cold(self._web, self.exchange, self.metrics, self._route_of)
         self.metrics.watch_queue(lambda: self.served.vae.waiting() if self.served else {})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -177,36 +178,11 @@ class App:
         """SIGHUP came: take the newest version; the log says what came of it."""
         self._start(self._reload_and_tell())
 
-    async def _cold(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """A request to FastAPI, counted like the hot ones."""
-        start, status = time.perf_counter(), 500
-        headers = Headers(scope)
-        request_id = headers.request_id or self.exchange.new_id()
-        scope["state"] = {**scope.get("state", {}), "request_id": request_id.decode()}
-
-        async def watched(message: Any) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
-            await send(message)
-
-        path = scope["path"]
-        known = path in COLD_ROUTES or path in self._hot
-        route = path if known else PREFIX if path.startswith(PREFIX) else "other"
-        self.metrics.began(route)
-        try:
-            refused = self.exchange.challenge(path, headers, request_id)
-            if refused is None:
-                await self._web(scope, receive, watched)
-            else:
-                status, told, body = refused
-                told.append((b"content-length", b"%d" % len(body)))
-                await watched({"type": "http.response.start", "status": status, "headers": told})
-                await watched({"type": "http.response.body", "body": body})
-        finally:
-            method = scope["method"] if scope["method"] in {"GET", "HEAD", "POST", "OPTIONS"} else "other"
-            self.metrics.ended(route, method, status, time.perf_counter() - start)
+    def _route_of(self, path: str) -> str:
+        """The label in the metrics of a request that FastAPI answers: one of few."""
+        if path in COLD_ROUTES or path in self._hot:
+            return path
+        return PREFIX if path.startswith(PREFIX) else "other"
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()

@@ -25,6 +25,7 @@ import httpx
 
 from service.app import App
 from service.errors import ServiceError
+from service.http.cold import Cold
 from service.oip.endpoint import OIP
 from service.settings import Settings
 from service.statistics import Statistics
@@ -218,7 +219,8 @@ class _BrokenApp(App):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        self._web = make_web(self, _Broken(self, Statistics(), settings.max_body_bytes, self.exchange.bodies))
+        web = make_web(self, _Broken(self, Statistics(), settings.max_body_bytes, self.exchange.bodies))
+        self._cold = Cold(web, self.exchange, self.metrics, str)
 
     def model(self) -> dict[str, Any]:
         """Fail as a bug would."""

@@ -24,7 +24,7 @@ LAYERS = (
     ("oip.routes",),
     ("api", "oip.endpoint"),
     ("oip.catalog", "pictures"),
-    ("operations", "reload"),
+    ("http.cold", "operations", "reload"),
     ("http.exchange", "served"),
     ("http.head", "http.protocol", "http.refusals", "judged", "oip.descriptions", "statistics", "vae"),
     ("anomaly",),
