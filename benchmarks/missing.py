@@ -30,7 +30,7 @@ from sklearn import datasets
 
 from service import calibration
 from service.engine import Engine
-from service.manifest import Column, Inputs
+from service.inputs import Column, Inputs
 from service.scores import score
 from training.calibrate import calibrate
 from training.data import CLAMP

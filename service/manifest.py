@@ -7,10 +7,11 @@ A change that an older reader would misread raises SCHEMA_VERSION.
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, model_validator
+
+from service.inputs import Inputs, Part
 
 SCHEMA_VERSION: Final = 1
 
@@ -33,102 +34,7 @@ NEEDS: dict[str, tuple[GraphName, ...]] = {
 """The graphs without which an operation cannot be offered."""
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", protected_namespaces=(), json_schema_serialization_defaults_required=True
-    )
-
-
-class Column(_Part):
-    """One column of a table, as the client sends it."""
-
-    name: str = Field(min_length=1, description="as in the data", examples=["pressure"])
-    kind: Literal["numeric", "categorical", "ordinal", "binary", "count"] = Field(
-        "numeric", description="what its values are", examples=["numeric"]
-    )
-    unit: str | None = Field(None, description="the unit of its values", examples=["bar"])
-    center: float | None = Field(None, description="subtracted inside the graph, in the column's unit", examples=[3.0])
-    scale: float | None = Field(
-        None, gt=0, description="divided by inside the graph, in the column's unit", examples=[1.5]
-    )
-    vocabulary: tuple[str, ...] | None = Field(
-        None, description="category -> index is the position here", examples=[["low", "high"]]
-    )
-    unknown: Literal["other", "reject"] = Field(
-        "reject", description="a category that is not in the vocabulary is another one, or refused", examples=["reject"]
-    )
-    missing: bool = Field(False, description="whether its value may be missing", examples=[False])
-    time: Literal["epoch", "iso8601"] | None = Field(
-        None,
-        description="of instants, which are seconds since 1970-01-01 UTC in arrays: how records tell them, as that "
-        "number or as ISO 8601 text; null for all else",
-        examples=["iso8601"],
-    )
-
-
-class Inputs(_Part):
-    """What one row is: its shape, and the dtype in which the graphs take it."""
-
-    kind: Literal["array", "image", "table"] = Field(description="an array of numbers, an image, or a row of a table")
-    shape: tuple[Annotated[int, Field(gt=0)], ...] = Field(
-        min_length=1, description="shape of one row: [C] columns, or the axes of an image in the order of layout"
-    )
-    dtype: Literal["float32", "float64"] = Field(description="numbers are rounded to this")
-    layout: Literal["HW", "HWC", "CHW"] | None = Field(
-        None, description="the axes of an image: height, width, channels; null for all else"
-    )
-    range: tuple[float, float] | None = Field(
-        None, description="lowest and highest value of a pixel in the training data; null where there are none"
-    )
-    columns: tuple[Column, ...] | None = Field(None, description="of a table, in order: shape [C]; null for all else")
-    clamp: float = Field(
-        gt=0, description="standardised inputs are clamped to +- this inside the graphs, in standard deviations"
-    )
-
-    @property
-    def features(self) -> int:
-        """C of the scorer: original columns, or pixels."""
-        return math.prod(self.shape)
-
-    @property
-    def may_be_missing(self) -> tuple[bool, ...]:
-        """Whether its value may be missing, one a feature."""
-        if self.columns is None:
-            return (False,) * self.features
-        return tuple(column.missing for column in self.columns)
-
-    @property
-    def masked(self) -> bool:
-        """Whether any value may be missing: then encoder and scorer take a mask, (B, C), true where it was observed."""
-        return self.columns is not None and any(column.missing for column in self.columns)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """One name a feature: the columns', or the index of the pixel ("3,5")."""
-        if self.columns is not None:
-            return tuple(column.name for column in self.columns)
-        strides = [math.prod(self.shape[i + 1 :]) for i in range(len(self.shape))]
-        return tuple(
-            ",".join(str(i // stride % size) for stride, size in zip(strides, self.shape, strict=True))
-            for i in range(self.features)
-        )
-
-    @model_validator(mode="after")
-    def _parts_agree(self) -> Self:
-        if (self.kind == "table") != (self.columns is not None):
-            raise ValueError("columns are given for tables, and only for tables")
-        if self.columns is not None and self.shape != (len(self.columns),):
-            raise ValueError(f"shape {self.shape} does not fit {len(self.columns)} columns")
-        if self.columns is not None and len(set(self.names)) != len(self.names):
-            raise ValueError("two columns have the same name")
-        if (self.kind == "image") != (self.layout is not None):
-            raise ValueError("layout is given for images, and only for images")
-        if self.layout is not None and len(self.layout) != len(self.shape):
-            raise ValueError(f"layout {self.layout} does not fit shape {self.shape}")
-        return self
-
-
-class Latent(_Part):
+class Latent(Part):
     """The latent space. "graph" means that prior.onnx, or posterior.onnx, draws from it."""
 
     dim: int = Field(gt=0, description="L, the number of latents")
@@ -136,7 +42,7 @@ class Latent(_Part):
     posterior: Literal["diagonal-gaussian", "graph"] = Field("diagonal-gaussian", description="q(z given x)")
 
 
-class Likelihood(_Part):
+class Likelihood(Part):
     """p(x given z) of some columns, or of every feature. *support* is checked only where it is evaluated."""
 
     family: Literal[
@@ -167,7 +73,7 @@ class Likelihood(_Part):
     )
 
 
-class Tensor(_Part):
+class Tensor(Part):
     """One tensor of a graph; a string in *shape* names a free axis."""
 
     name: str = Field(description="its name in the graph")
@@ -175,7 +81,7 @@ class Tensor(_Part):
     shape: tuple[int | str, ...] = Field(description="its shape; a free axis has a name instead of a size")
 
 
-class Graph(_Part):
+class Graph(Part):
     """One ONNX file and its tensors."""
 
     file: str = Field(description="in the bundle")
@@ -183,7 +89,7 @@ class Graph(_Part):
     outputs: tuple[Tensor, ...] = Field(min_length=1, description="what it gives")
 
 
-class Capabilities(_Part):
+class Capabilities(Part):
     """What may be asked of this bundle; anything else is refused by name."""
 
     operations: tuple[Operation, ...] = Field(
@@ -196,7 +102,7 @@ class Capabilities(_Part):
     missing: bool = Field(False, description="whether values may be missing")
 
 
-class Threshold(_Part):
+class Threshold(Part):
     """A row is anomalous at *alpha* when its score is greater than *threshold*, in nats."""
 
     alpha: Alpha = Field(description="the false-alarm rate aimed at, as a share of normal rows")
@@ -206,7 +112,7 @@ class Threshold(_Part):
     )
 
 
-class Calibrated(_Part):
+class Calibrated(Part):
     """One set of calibration scores in calibration.npz, and the usual thresholds read off it."""
 
     kind: ScoreKind = Field(description="the score")
@@ -232,7 +138,7 @@ class Calibrated(_Part):
         return f"absent/{self.kind}/{self.samples}/{self.group}/{self.mask_bin}"
 
 
-class Scoring(_Part):
+class Scoring(Part):
     """What anomaly-score does when the caller does not say."""
 
     kind: ScoreKind = Field("nll", description="the score")
@@ -240,14 +146,14 @@ class Scoring(_Part):
     alpha: Alpha = Field(0.01, description="the false-alarm rate, as a share of normal rows")
 
 
-class Data(_Part):
+class Data(Part):
     """The rows that the model was made from."""
 
     hash: str = Field(description="SHA-256 of the array after loading, before the split")
     rows: dict[str, int] = Field(description="by split: train, validation, calibration, test")
 
 
-class Manifest(_Part):
+class Manifest(Part):
     """manifest.json: what the model is, what it takes, what it can do."""
 
     schema_version: Literal[1] = Field(SCHEMA_VERSION, description="of this document")

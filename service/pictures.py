@@ -20,7 +20,8 @@ from service.codec.records import flat
 from service.codec.rows import Array
 from service.errors import InvalidInput, MalformedBody, UnsupportedMedia, named, shown
 from service.http import media
-from service.manifest import Inputs, Operation
+from service.inputs import Inputs
+from service.manifest import Operation
 from service.served import Served
 
 Result = TypeVar("Result")

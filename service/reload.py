@@ -14,8 +14,9 @@ from typing import Any, Literal, NamedTuple
 
 from service.bundle import MANIFEST
 from service.errors import BundleError, StartError
+from service.inputs import Column
 from service.loader import Loaded, load
-from service.manifest import Column, Manifest
+from service.manifest import Manifest
 from service.served import Served
 from service.settings import Settings
 from service.watch import Sight, Watch

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from service.manifest import Column, Data, Inputs
+from service.inputs import Column, Inputs
+from service.manifest import Data
 from training.assemble import HeldOut, build_bundle
 from training.likelihoods.choose import Family
 from training.models.mlp import VAE, VAEConfig

@@ -21,19 +21,8 @@ from torch import Tensor, nn
 from service import calibration, scores
 from service.bundle import pack_array, pack_arrays, write_bundle
 from service.engine import Engine
-from service.manifest import (
-    Calibrated,
-    Capabilities,
-    Column,
-    Data,
-    Graph,
-    GraphName,
-    Inputs,
-    Latent,
-    Likelihood,
-    Manifest,
-    Scoring,
-)
+from service.inputs import Column, Inputs
+from service.manifest import Calibrated, Capabilities, Data, Graph, GraphName, Latent, Likelihood, Manifest, Scoring
 from service.manifest import Tensor as TensorSpec
 
 COLUMNS = (

@@ -71,6 +71,7 @@ LAYERS = (
         "errors",
         "finite",
         "http",
+        "inputs",
         "instants",
         "latent",
         "oip",
@@ -86,15 +87,26 @@ LEAVES = {
     "calibration",
     "errors",
     "finite",
+    "inputs",
     "instants",
     "latent",
-    "manifest",
     "onnx_file",
     "scores",
     "settings",
     "spent",
 }
-SHARED = {"manifest", "bundle", "scores", "calibration", "latent", "instants", "engine", "errors", "onnx_file"}
+SHARED = {
+    "inputs",
+    "manifest",
+    "bundle",
+    "scores",
+    "calibration",
+    "latent",
+    "instants",
+    "engine",
+    "errors",
+    "onnx_file",
+}
 """What `training` may use of `service`: the bundle, the numbers that both must agree on, and what runs them."""
 
 WEB = {"fastapi", "starlette", "uvicorn"}
@@ -241,12 +253,14 @@ def test_the_arrows_of_the_request_path_are_those_that_are_documented() -> None:
         assert {name for name in of("service", imports(module)) if not name.startswith("codec.")} <= {
             "errors",
             "finite",
+            "inputs",
             "instants",
             "manifest",
         }
     wire = {"codec.form", "codec.json", "codec.npy", "codec.pictures", "codec.sheets", "codec.tensors"}
     for module in codecs - {"service.codec.slices"}:  # JSON in slices
         assert not wire & of("service", imports(module)), "a wire format knows of no other"
+    assert of("service", imports("service.manifest")) == {"inputs"}
     assert of("service", imports("service.messages")) == {"latent", "manifest"}
     assert of("service", imports("service.replies")) == {"latent", "manifest", "messages"}
     assert not wire & of("service", imports("service.operations"))

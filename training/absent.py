@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from service.bundle import Arrays
 from service.engine import Engine
-from service.manifest import Calibrated, Inputs
+from service.inputs import Inputs
+from service.manifest import Calibrated
 from service.scores import FEATURE_OUTPUTS, SCORE_OUTPUTS, score
 from training import masks
 from training.baselines import thinned

@@ -17,7 +17,8 @@ from pydantic import JsonValue
 
 from service.bundle import Bundle
 from service.engine import Engine
-from service.manifest import Capabilities, Data, GraphName, Inputs, Latent, Manifest, Operation, Scoring
+from service.inputs import Inputs
+from service.manifest import Capabilities, Data, GraphName, Latent, Manifest, Operation, Scoring
 from training.calibrate import KINDS, SAMPLES, Calibration, calibrate
 from training.evaluate import evaluate
 from training.export import export_graphs

@@ -18,7 +18,7 @@ from sklearn.ensemble import IsolationForest
 from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 
-from service.manifest import Inputs
+from service.inputs import Inputs
 from training.densities import MIXTURE_ROWS, Mixture, ProbabilisticPCA, Standard
 
 Array = NDArray[np.generic]

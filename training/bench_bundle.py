@@ -21,7 +21,8 @@ from pydantic import JsonValue
 
 from service.bundle import open_bundle
 from service.errors import StartError
-from service.manifest import Data, Inputs
+from service.inputs import Inputs
+from service.manifest import Data
 from training.assemble import HeldOut, build_bundle
 from training.calibrate import SAMPLES
 from training.data import CLAMP

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from service.manifest import Inputs
+from service.inputs import Inputs
 from training.errors import DataError
 
 Array = NDArray[np.generic]

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from service import calibration
 from service.bundle import Arrays
 from service.engine import Engine
-from service.manifest import Calibrated, Inputs, ScoreKind, Threshold
+from service.inputs import Inputs
+from service.manifest import Calibrated, ScoreKind, Threshold
 from service.scores import FEATURE_OUTPUTS, score
 from training import masks
 from training.absent import absent_nats

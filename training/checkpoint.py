@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
-from service.manifest import Data, Inputs
+from service.inputs import Inputs
+from service.manifest import Data
 from training.errors import TrainingError
 from training.models.mlp import VAE, VAEConfig
 from training.state import Progress, State, Tensors

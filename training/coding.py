@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from service.manifest import Column
+from service.inputs import Column
 from training.cells import Cells, Floats, Reading, instant, number_text
 from training.errors import DataError
 from training.schema import Schema

@@ -19,7 +19,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from service.manifest import Column, Inputs
+from service.inputs import Column, Inputs
 from training.cells import Reading
 from training.coding import coded
 from training.errors import DataError

@@ -18,7 +18,7 @@ from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
-from service.manifest import Inputs
+from service.inputs import Inputs
 from training.moments import constant, log_sigma_floor, moments
 
 Array = NDArray[np.generic]

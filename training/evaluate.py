@@ -18,7 +18,8 @@ from pydantic import JsonValue
 from service import calibration
 from service.bundle import Bundle
 from service.engine import Engine
-from service.manifest import Calibrated, Inputs, Threshold
+from service.inputs import Inputs
+from service.manifest import Calibrated, Threshold
 from training import masks
 from training.contest import contest
 from training.ranking import auroc

@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 
-from service.manifest import Column
+from service.inputs import Column
 from training.cells import Reading, number_text
 from training.coding import unread
 from training.errors import DataError

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service import calibration
-from service.manifest import Inputs
+from service.inputs import Inputs
 
 Array = NDArray[np.generic]
 Counts = NDArray[np.int64]

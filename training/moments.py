@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from service.manifest import Inputs
+from service.inputs import Inputs
 from training.errors import DataError
 
 Array = NDArray[np.generic]

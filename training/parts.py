@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue, TypeAdapter
 
-from service.manifest import Column, Inputs, Manifest
+from service.inputs import Column, Inputs
+from service.manifest import Manifest
 from training.baselines import most_rows, thinned
 from training.binarize import Mode, binarize, binary_inputs, grey_range
 from training.data import Dataset

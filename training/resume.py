@@ -14,7 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from service.manifest import Column, Data
+from service.inputs import Column
+from service.manifest import Data
 from training import checkpoint
 from training.checkpoint import Checkpoint
 from training.errors import DataError, FitError

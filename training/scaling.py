@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from service.manifest import Column, Inputs
+from service.inputs import Column, Inputs
 from training.support import MOST_COUNT, levels_of_column
 
 

@@ -15,7 +15,8 @@ from typing import Any, Final, Self, cast, get_args
 
 from pydantic import JsonValue
 
-from service.manifest import Column, Manifest
+from service.inputs import Column
+from service.manifest import Manifest
 from training.cells import MISSING
 from training.errors import DataError
 

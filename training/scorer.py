@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from service import calibration
 from service.bundle import Arrays, Bundle
 from service.engine import Engine
-from service.manifest import Inputs
+from service.inputs import Inputs
 from service.scores import SCORE_OUTPUTS, score
 from training.masks import bins_of
 

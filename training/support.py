@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from service.manifest import Column, Inputs
+from service.inputs import Column, Inputs
 from training.errors import DataError
 
 Array = NDArray[np.generic]

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import MAX_SHOWN, kind, named, shown
+from service.inputs import Column
 from service.instants import seconds, texts
-from service.manifest import Column
 
 Floats = NDArray[np.float64]
 

@@ -16,7 +16,7 @@ from service.codec import jpeg, pillow, png
 from service.codec.pixels import Size, size, values
 from service.codec.rows import Array
 from service.errors import InvalidInput, MalformedBody, ServiceError, counted
-from service.manifest import Inputs
+from service.inputs import Inputs
 
 READERS = ("image/png", "image/jpeg")
 """The media types of pictures that are read."""

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.codec.rows import Array
-from service.manifest import Inputs
+from service.inputs import Inputs
 
 WHITE = 255  # of pictures that are written
 

@@ -16,7 +16,7 @@ from service.codec import pillow
 from service.codec.pixels import shown, size
 from service.codec.rows import Array
 from service.errors import TooLarge
-from service.manifest import Inputs
+from service.inputs import Inputs
 
 MAX_PIXELS = 2**24
 TILE = 64  # pixels: the longer side of a tile is enlarged to this at least

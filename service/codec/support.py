@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.codec.columns import levels
-from service.manifest import Column
+from service.inputs import Column
 
 Array = NDArray[np.generic]
 

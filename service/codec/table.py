@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from service.codec.columns import Flaw, Floats, Numbers, listed, reader_of
 from service.errors import kind, named, shown
-from service.manifest import Column
+from service.inputs import Column
 
 RECORDS = "records"
 """The field of a request, or of a reply, that holds them."""

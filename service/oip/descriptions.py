@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue
 
-from service.manifest import Column
+from service.inputs import Column
 from service.oip.messages import Datatype, Message
 from service.replies import Absent, ModelId
 

@@ -20,7 +20,7 @@ from PIL import Image, UnidentifiedImageError
 from service.codec import form, pictures
 from service.codec.rows import Array
 from service.errors import ServiceError
-from service.manifest import Inputs
+from service.inputs import Inputs
 from tests.fuzz import slow_png
 from tests.fuzz.mutations import SIZES, chance, mutate, octets, pick
 from tests.fuzz.verdicts import check_refusal

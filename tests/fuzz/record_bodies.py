@@ -24,7 +24,7 @@ from service.codec.fields import Fields, read_options, read_rows, read_rows_flag
 from service.codec.rows import Array, RowSpec
 from service.codec.table import Table
 from service.errors import ServiceError
-from service.manifest import Column
+from service.inputs import Column
 from tests.fuzz import json_bodies
 from tests.fuzz.json_bodies import LATENT, NAMES, ODDITIES, WORDS
 from tests.fuzz.mutations import NUMBERS, chance, mutate, pick

@@ -21,7 +21,7 @@ from service.codec.sheets import GAP
 from service.errors import UnsupportedMedia
 from service.http import media
 from service.http.headers import Headers
-from service.manifest import Inputs
+from service.inputs import Inputs
 from service.statistics import Statistics
 from service.turns import Turns
 from tests.bundles import edit_manifest, make_bundle

@@ -20,7 +20,7 @@ from PIL import Image
 
 from service.codec import jpeg, pictures, pixels, png
 from service.errors import InvalidInput, MalformedBody, ServiceError, TooLarge
-from service.manifest import Inputs
+from service.inputs import Inputs
 
 ROOT = Path(__file__).parent.parent.parent
 GREY = Inputs(kind="image", shape=(2, 3), dtype="float32", layout="HW", range=(0.0, 255.0), clamp=1.0)
@@ -484,7 +484,7 @@ def test_a_bomb_does_not_go_off(file: bytes, answer: str) -> None:
     code = (
         "import re, sys\n"
         "from service.codec import pictures\n"
-        "from service.manifest import Inputs\n"
+        "from service.inputs import Inputs\n"
         "def peak(): return int(re.search(r'VmHWM:\\s+(\\d+) kB', open('/proc/self/status').read())[1])\n"
         f"inputs, sound = Inputs.model_validate_json({GREY.model_dump_json()!r}), {SAVED!r}\n"
         "pictures.read(sound, 'image/png', inputs)\n"

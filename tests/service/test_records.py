@@ -20,8 +20,8 @@ from service.bundle import Bundle, open_bundle
 from service.codec.table import Table
 from service.engine import Engine
 from service.errors import BundleError
+from service.inputs import Inputs
 from service.latent import uniforms
-from service.manifest import Inputs
 from service.reload import unfit
 from service.scores import score
 from tests.bundles import edit_manifest, make_bundle

@@ -13,7 +13,7 @@ from PIL import Image
 from service.codec import sheets
 from service.codec.sheets import GAP, PAIR_GAP, Layout
 from service.errors import TooLarge
-from service.manifest import Inputs
+from service.inputs import Inputs
 
 INPUTS = Inputs(kind="image", shape=(2, 3), dtype="float32", layout="HW", range=(0.0, 10.0), clamp=1.0)
 PLANES = Inputs(kind="image", shape=(3, 2, 5), dtype="float32", layout="CHW", range=(-1.0, 1.0), clamp=1.0)

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from service.codec.columns import other_name
 from service.codec.table import Table
+from service.inputs import Column
 from service.instants import FIRST, LAST, seconds, texts
-from service.manifest import Column
 from tests.mixed import COLUMNS, NAMES
 
 TABLE = Table(COLUMNS)

@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from service.bundle import Bundle
-from service.manifest import Column, Data, GraphName, Inputs
+from service.inputs import Column, Inputs
+from service.manifest import Data, GraphName
 from training.assemble import HeldOut, build_bundle
 from training.data import CLAMP, from_arrays
 from training.export import export_graphs

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.manifest import Column
+from service.inputs import Column
 from tests.training.tables import csv_file
 from training.cells import MISSING, Reading, instant
 from training.coding import coded

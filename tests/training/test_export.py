@@ -11,7 +11,8 @@ import torch
 
 from service import onnx_file
 from service.engine import Engine, deviation
-from service.manifest import Data, GraphName, Inputs
+from service.inputs import Inputs
+from service.manifest import Data, GraphName
 from service.scores import score
 from tests.training.small import Fitted
 from training.assemble import HeldOut, build_bundle

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from service.manifest import Column, Inputs
+from service.inputs import Column, Inputs
 from training.graphs import EncoderGraph
 from training.models.features import EMBEDDING_WIDTH, ONE_HOT_LEVELS, Features
 from training.models.mlp import VAE, VAEConfig

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.manifest import Column
+from service.inputs import Column
 from tests.training.tables import csv_file
 from training.cells import Reading
 from training.errors import DataError

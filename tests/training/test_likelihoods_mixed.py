@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from service.manifest import Column, Inputs
+from service.inputs import Column, Inputs
 from tests.bundles import IMAGE
 from tests.training.exported import sobol
 from tests.training.test_likelihoods_levels import rows_of

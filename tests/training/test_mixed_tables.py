@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from service.bundle import Bundle, open_bundle
 from service.engine import Engine
-from service.manifest import Column, Data, Inputs
+from service.inputs import Column, Inputs
+from service.manifest import Data
 from training.assemble import HeldOut, build_bundle
 from training.data import CLAMP
 from training.fit import FitOptions, fit

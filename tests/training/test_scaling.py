@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from service.manifest import Column, Inputs
+from service.inputs import Column, Inputs
 from training.errors import DataError
 from training.moments import SIGMA_MIN, log_sigma_floor, moments, standardisation
 from training.scaling import Scaling

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.manifest import Column
+from service.inputs import Column
 from training.cells import MISSING
 from training.errors import DataError
 from training.schema import Schema, read, written

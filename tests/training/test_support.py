@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from service.manifest import Column, Inputs
+from service.inputs import Column, Inputs
 from tests.bundles import IMAGE
 from training.errors import DataError
 from training.support import require_support

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from service.manifest import Column, Inputs
+from service.inputs import Column, Inputs
 from training.likelihoods.bernoulli import Bernoulli
 from training.likelihoods.categorical import Categorical
 from training.likelihoods.continuous_bernoulli import ContinuousBernoulli

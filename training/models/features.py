@@ -14,7 +14,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from service.manifest import Column, Inputs
+from service.inputs import Column, Inputs
 from training.support import levels_of_column
 
 ONE_HOT_LEVELS: Final = 32

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from service.manifest import Inputs
+from service.inputs import Inputs
 from training.likelihoods.choose import Count, Family, make_likelihood
 from training.likelihoods.likelihood import Likelihood, Rows
 from training.likelihoods.location_scale import Sigma

@@ -18,7 +18,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
-from service.manifest import Inputs
+from service.inputs import Inputs
 
 Array = NDArray[np.generic]
 Floats = NDArray[np.float64]

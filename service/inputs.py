@@ -1,0 +1,110 @@
+"""
+What a row of a model is, as its manifest says: columns, or an array, or an image.
+
+Only the schema; a change that an older reader would misread raises the manifest's SCHEMA_VERSION. Knows no row, and
+nothing of what the model makes of one.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Part(BaseModel):
+    """A part of a manifest: it does not change, and has no field that the schema does not know."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", protected_namespaces=(), json_schema_serialization_defaults_required=True
+    )
+
+
+class Column(Part):
+    """One column of a table, as the client sends it."""
+
+    name: str = Field(min_length=1, description="as in the data", examples=["pressure"])
+    kind: Literal["numeric", "categorical", "ordinal", "binary", "count"] = Field(
+        "numeric", description="what its values are", examples=["numeric"]
+    )
+    unit: str | None = Field(None, description="the unit of its values", examples=["bar"])
+    center: float | None = Field(None, description="subtracted inside the graph, in the column's unit", examples=[3.0])
+    scale: float | None = Field(
+        None, gt=0, description="divided by inside the graph, in the column's unit", examples=[1.5]
+    )
+    vocabulary: tuple[str, ...] | None = Field(
+        None, description="category -> index is the position here", examples=[["low", "high"]]
+    )
+    unknown: Literal["other", "reject"] = Field(
+        "reject", description="a category that is not in the vocabulary is another one, or refused", examples=["reject"]
+    )
+    missing: bool = Field(False, description="whether its value may be missing", examples=[False])
+    time: Literal["epoch", "iso8601"] | None = Field(
+        None,
+        description="of instants, which are seconds since 1970-01-01 UTC in arrays: how records tell them, as that "
+        "number or as ISO 8601 text; null for all else",
+        examples=["iso8601"],
+    )
+
+
+class Inputs(Part):
+    """What one row is: its shape, and the dtype in which the graphs take it."""
+
+    kind: Literal["array", "image", "table"] = Field(description="an array of numbers, an image, or a row of a table")
+    shape: tuple[Annotated[int, Field(gt=0)], ...] = Field(
+        min_length=1, description="shape of one row: [C] columns, or the axes of an image in the order of layout"
+    )
+    dtype: Literal["float32", "float64"] = Field(description="numbers are rounded to this")
+    layout: Literal["HW", "HWC", "CHW"] | None = Field(
+        None, description="the axes of an image: height, width, channels; null for all else"
+    )
+    range: tuple[float, float] | None = Field(
+        None, description="lowest and highest value of a pixel in the training data; null where there are none"
+    )
+    columns: tuple[Column, ...] | None = Field(None, description="of a table, in order: shape [C]; null for all else")
+    clamp: float = Field(
+        gt=0, description="standardised inputs are clamped to +- this inside the graphs, in standard deviations"
+    )
+
+    @property
+    def features(self) -> int:
+        """C of the scorer: original columns, or pixels."""
+        return math.prod(self.shape)
+
+    @property
+    def may_be_missing(self) -> tuple[bool, ...]:
+        """Whether its value may be missing, one a feature."""
+        if self.columns is None:
+            return (False,) * self.features
+        return tuple(column.missing for column in self.columns)
+
+    @property
+    def masked(self) -> bool:
+        """Whether any value may be missing: then encoder and scorer take a mask, (B, C), true where it was observed."""
+        return self.columns is not None and any(column.missing for column in self.columns)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """One name a feature: the columns', or the index of the pixel ("3,5")."""
+        if self.columns is not None:
+            return tuple(column.name for column in self.columns)
+        strides = [math.prod(self.shape[i + 1 :]) for i in range(len(self.shape))]
+        return tuple(
+            ",".join(str(i // stride % size) for stride, size in zip(strides, self.shape, strict=True))
+            for i in range(self.features)
+        )
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Self:
+        if (self.kind == "table") != (self.columns is not None):
+            raise ValueError("columns are given for tables, and only for tables")
+        if self.columns is not None and self.shape != (len(self.columns),):
+            raise ValueError(f"shape {self.shape} does not fit {len(self.columns)} columns")
+        if self.columns is not None and len(set(self.names)) != len(self.names):
+            raise ValueError("two columns have the same name")
+        if (self.kind == "image") != (self.layout is not None):
+            raise ValueError("layout is given for images, and only for images")
+        if self.layout is not None and len(self.layout) != len(self.shape):
+            raise ValueError(f"layout {self.layout} does not fit shape {self.shape}")
+        return self
