@@ -1,19 +1,18 @@
 """
-The replies of /v1 and of the routes beside it, as pydantic models: what OpenAPI documents.
+The replies of the operations of /v1, and problems, as pydantic models: what OpenAPI documents.
 
-The replies of the operations are written from arrays and never pass through these; tests hold them to it. A field
-with the default None is left out of a reply that has no use for it. Knows nothing of HTTP.
+Replies are written from arrays and never pass through these; tests hold them to it. Knows nothing of HTTP.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 
 from service.latent import MAX_SEED
-from service.manifest import Alpha, Manifest, ScoreKind
+from service.manifest import Alpha, ScoreKind
 from service.messages import LatentVector, Record, Row
 
 Absent = SkipJsonSchema[None]  # there is no such field in the reply; it is never null
@@ -36,11 +35,13 @@ def leave_out(schema: dict[str, Any]) -> None:
             del field["default"]
 
 
-class _Reply(BaseModel):
+class Reply(BaseModel):
+    """A field with the default None is not there where the reply has no use for it; no other field may be there."""
+
     model_config = ConfigDict(extra="forbid", protected_namespaces=(), json_schema_extra=leave_out)
 
 
-class ModelId(_Reply):
+class ModelId(Reply):
     """What answered."""
 
     name: str = Field(description="the model's name: that of the directory of its versions")
@@ -50,7 +51,7 @@ class ModelId(_Reply):
     )
 
 
-class EncodeReply(_Reply):
+class EncodeReply(Reply):
     """The posterior q(z given x) = N(mu, diag(exp(logvar))) of each row."""
 
     model: ModelId
@@ -65,7 +66,7 @@ class EncodeReply(_Reply):
     seed: Seed | Absent = Field(None, description="makes these draws again; there with draws > 0")
 
 
-class DecodeReply(_Reply):
+class DecodeReply(Reply):
     """The mean of p(x given z), or a draw from it, in original units."""
 
     model: ModelId
@@ -78,7 +79,7 @@ class DecodeReply(_Reply):
     seed: Seed | Absent = Field(None, description="makes these draws again; there with draw = true", examples=[7])
 
 
-class SampleReply(_Reply):
+class SampleReply(Reply):
     """Rows drawn from the model: the mean of p(x given z) at draws of z from the prior."""
 
     model: ModelId
@@ -90,7 +91,7 @@ class SampleReply(_Reply):
     records: MadeRecords = None
 
 
-class InterpolateReply(_Reply):
+class InterpolateReply(Reply):
     """The path: a leg's ends are included, a waypoint between two legs is there once."""
 
     model: ModelId
@@ -108,7 +109,7 @@ class InterpolateReply(_Reply):
     )
 
 
-class ReconstructReply(_Reply):
+class ReconstructReply(Reply):
     """The mean of p(x given z) at z = mu of each row, in original units."""
 
     model: ModelId
@@ -119,7 +120,7 @@ class ReconstructReply(_Reply):
     records: MadeRecords = None
 
 
-class MissingValues(_Reply):
+class MissingValues(Reply):
     """A row with missing values: it is judged by calibration rows that miss about as many."""
 
     row: int = Field(ge=0, description="its index in the request, from 0", examples=[1])
@@ -136,14 +137,14 @@ class MissingValues(_Reply):
     )
 
 
-class InvalidRow(_Reply):
+class InvalidRow(Reply):
     """A row that could not be scored (`on_invalid: flag`)."""
 
     row: int = Field(ge=0, description="its index in the request, from 0")
     reason: str = Field(description="what is wrong with it")
 
 
-class Explanation(_Reply):
+class Explanation(Reply):
     """What one feature has to do with a score."""
 
     feature: str = Field(description='the column, or the index of the pixel ("3,5": row 3, column 5)')
@@ -161,7 +162,7 @@ class Explanation(_Reply):
     )
 
 
-class Components(_Reply):
+class Components(Reply):
     """The parts of the scores, one a row; null for a row that could not be scored."""
 
     reconstruction: list[float | None] = Field(description="-E[log p(x given z)], in nats: shape [n]")
@@ -174,7 +175,7 @@ class Components(_Reply):
     )
 
 
-class AnomalyScoreReply(_Reply):
+class AnomalyScoreReply(Reply):
     """Scores in nats, higher = more anomalous, and what they mean against the calibration rows."""
 
     model: ModelId
@@ -215,78 +216,6 @@ class AnomalyScoreReply(_Reply):
         description="shape [n, E]: for each row the E observed features with the largest parts, largest first, fewer "
         "where fewer were observed, or null for a row that could not be scored; there with explain = E > 0",
     )
-
-
-class Execution(_Reply):
-    """What runs the model."""
-
-    requested: str = Field(description="VAE_DEVICE: auto, cpu, cuda or tensorrt")
-    provider: str = Field(description="onnxruntime's execution provider that came of it")
-    fell_back: bool = Field(
-        description="auto found a GPU build of onnxruntime, and the CPU runs the model all the same"
-    )
-    threads: int = Field(ge=1, description="onnxruntime's CPU threads")
-
-
-class Limits(_Reply):
-    """What one request may hold."""
-
-    max_request_rows: int = Field(ge=1, description="rows, sent or asked for; more is 413")
-    max_body_bytes: int = Field(ge=1, description="bytes of a body; more is 413")
-    request_timeout_s: float = Field(
-        gt=0, description="seconds from a request's headers to its answer, else 408 or 504"
-    )
-
-
-class ModelReply(_Reply):
-    """What is served: all that a client has to know to send the right rows."""
-
-    bundle_id: str = Field(pattern="^[0-9a-f]{64}$", description="SHA-256 of the bundle's SHA256SUMS")
-    manifest: Manifest
-    execution: Execution
-    limits: Limits
-
-
-class WorkerReload(_Reply):
-    """What came of it in one worker."""
-
-    worker: int = Field(ge=0, description="its number, from 0", examples=[1])
-    result: Literal["swapped", "unchanged", "refused", "failed", "gone"] = Field(
-        description="gone: it ended meanwhile, and one with the version that the others serve takes its place",
-        examples=["swapped"],
-    )
-    before: ModelId | Absent = Field(None, description="what it served when it was asked")
-    model: ModelId | Absent = Field(None, description="what it serves now")
-    reason: str | Absent = Field(
-        None,
-        description="why the newest version was refused",
-        examples=["eps.npy: its SHA-256 is not the one in SHA256SUMS: changed or cut (9 bytes)"],
-    )
-
-
-class ReloadReply(_Reply):
-    """What came of looking for a newer version."""
-
-    result: Literal["swapped", "unchanged"] = Field(description="whether another version is served than before")
-    before: ModelId = Field(description="what was served when the request came")
-    model: ModelId = Field(description="what is served now, by the worker that answers")
-    workers: list[WorkerReload] | Absent = Field(
-        None, description="what came of it in each worker; there where there are several"
-    )
-
-
-class Live(_Reply):
-    """The process answers."""
-
-    live: bool = Field(description="always true")
-
-
-class Ready(_Reply):
-    """Whether requests should be sent here."""
-
-    ready: bool = Field(description="verified, warmed up, self-checked, and not draining")
-    draining: bool = Field(description="SIGTERM came: requests are still answered, and should go elsewhere")
-    execution: Execution | Absent = Field(None, description="what runs the model; there when ready")
 
 
 class Problem(BaseModel):

@@ -18,6 +18,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from service.api import ROUTES
+from service.descriptions import Live, ModelReply, Ready, ReloadReply
 from service.errors import NoReport, NotReady, ReloadRefused, ServiceError, named
 from service.http.exchange import Exchange
 from service.http.head import Head
@@ -26,7 +27,6 @@ from service.metrics import Metrics
 from service.oip import routes as oip_routes
 from service.oip.endpoint import OIP
 from service.openapi import document
-from service.replies import Live, ModelReply, Ready, ReloadReply
 
 VERSION = version("vae-serve")
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"

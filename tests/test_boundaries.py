@@ -33,7 +33,7 @@ LAYERS = (
     ("calls",),
     ("engine", "watch"),
     ("provider", "bundle"),
-    ("onnx_file", "oip.messages", "codec.json", "codec.npy", "codec.tensors", "http.media"),
+    ("descriptions", "onnx_file", "oip.messages", "codec.json", "codec.npy", "codec.tensors", "http.media"),
     ("codec.fields", "codec.pictures", "codec.records", "codec.sheets"),
     (
         "codec.bound",
@@ -263,6 +263,7 @@ def test_the_arrows_of_the_request_path_are_those_that_are_documented() -> None:
     assert of("service", imports("service.manifest")) == {"inputs"}
     assert of("service", imports("service.messages")) == {"latent", "manifest"}
     assert of("service", imports("service.replies")) == {"latent", "manifest", "messages"}
+    assert of("service", imports("service.descriptions")) == {"manifest", "replies"}
     assert not wire & of("service", imports("service.operations"))
     assert of("service", imports("service.batcher")) == {"calls", "errors", "pace", "queues", "spent"}
     assert of("service", imports("service.queues")) == {"calls"}
