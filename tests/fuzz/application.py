@@ -22,6 +22,7 @@ from service.http import media
 from service.settings import Settings
 from tests.bundles import TABLE, make_bundle, table_rows
 from tests.fuzz import json_bodies
+from tests.fuzz.operation import MOST
 from tests.fuzz.requests import Request
 from tests.fuzz.verdicts import LONGEST
 
@@ -47,7 +48,7 @@ class Application:
     """The service on a bundle, without a socket; in the body of a `with` it is ready."""
 
     def __init__(self, bundle: Path) -> None:
-        settings = Settings(bundle=bundle, threads=1, max_request_rows=json_bodies.MOST, max_body_bytes=MAX_BODY)
+        settings = Settings(bundle=bundle, threads=1, max_request_rows=MOST, max_body_bytes=MAX_BODY)
         self._app = create_app(settings)
         self._loop = asyncio.new_event_loop()
 

@@ -9,30 +9,23 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from json import loads
 from random import Random
 from types import NoneType
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from service import messages
-from service.codec import json, slices
-from service.codec.bound import most_elements
-from service.codec.fields import Fields, read_options, read_rows, read_rows_flagged
-from service.codec.rows import MAX_LATENT, Array, RowSpec
+from service.codec.fields import read_rows, read_rows_flagged
+from service.codec.rows import RowSpec
 from service.errors import ServiceError
 from tests.fuzz.mutations import NO_NUMBERS, NUMBERS, chance, mutate, pick
-from tests.fuzz.verdicts import check_refusal
+from tests.fuzz.operation import LATENT, MOST, TABLE, Operation, Outcome
 
-MOST = 5
-TABLE = RowSpec("inputs", (3,), np.dtype(np.float64))
 IMAGE = RowSpec("inputs", (2, 3), np.dtype(np.float32))
 CUBE = RowSpec("inputs", (2, 1, 2), np.dtype(np.float32))
-LATENT = RowSpec("latents", (2,), np.dtype(np.float32), bound=MAX_LATENT)
 
 Tree = str | list[Any]
 """JSON as nested lists of texts."""
@@ -47,21 +40,6 @@ SCORE = {
     "components": ("true", "false"),
     "on_invalid": ('"reject"', '"flag"'),
 }
-
-
-@dataclass(frozen=True)
-class Operation:
-    """How one route reads its body, the models that document it, and good texts for its options."""
-
-    spec: RowSpec
-    request: type[BaseModel]
-    options: type[BaseModel]
-    texts: dict[str, tuple[str, ...]]
-
-    @property
-    def specs(self) -> tuple[RowSpec, RowSpec]:
-        """As a service has them: rows of both kinds."""
-        return (TABLE, self.spec) if self.spec.field == "latents" else (self.spec, LATENT)
 
 
 OPERATIONS = {
@@ -140,7 +118,7 @@ def make(random: Random) -> Body:
 def check(made: Body) -> str:
     """Read *made* in both ways and compare: "accepted", or the class of the refusal."""
     operation = OPERATIONS[made.operation]
-    outcome, fast = _read(operation, made.body, json.read_object)
+    outcome, fast = operation.read(made.body)
     _check_slices(operation, made.body, fast)
     expected = documented(operation, made.body)
     if (fast is None) != (expected is None):
@@ -225,31 +203,9 @@ def _encoded(random: Random, text: str) -> bytes:
     return mutate(random, body, WORDS) if chance(random, 0.25) else body
 
 
-def _read(
-    operation: Operation, body: bytes, read_object: Callable[..., Fields]
-) -> tuple[str, tuple[Array, dict[str, Any]] | None]:
-    """As the routes do."""
-    try:
-        fields = read_object(body, *operation.specs, most=MOST)
-        x = read_rows(fields, operation.spec, MOST)
-        return "accepted", (x, read_options(operation.options, fields).model_dump())
-    except ServiceError as error:
-        return check_refusal(error), None
-
-
-def _read_in_slices(body: bytes, *specs: RowSpec, most: int) -> Fields:
-    """What `slices.read` returns, in slices of a few bytes."""
-    reading = slices.read(body, *specs, most=most, step=len(body) % 32)
-    while True:
-        try:
-            next(reading)
-        except StopIteration as done:
-            return cast(Fields, done.value)
-
-
-def _check_slices(operation: Operation, body: bytes, whole: tuple[Array, dict[str, Any]] | None) -> None:
+def _check_slices(operation: Operation, body: bytes, whole: Outcome | None) -> None:
     """In slices the same is read as at once, or nothing. (Why it is refused may be another of several reasons.)"""
-    _, sliced = _read(operation, body, _read_in_slices)
+    _, sliced = operation.read(body, sliced=True)
     assert (sliced is None) == (whole is None), f"in slices {'refused' if sliced is None else 'accepted'}"
     if sliced is not None and whole is not None:
         assert (sliced[0].dtype, sliced[0].shape, sliced[1]) == (whole[0].dtype, whole[0].shape, whole[1])
@@ -259,7 +215,7 @@ def _check_slices(operation: Operation, body: bytes, whole: tuple[Array, dict[st
 def _check_flagged(operation: Operation, body: bytes) -> None:
     """A row is flagged where it would be refused alone, and only there."""
     try:
-        fields = json.read_object(body, *operation.specs, most=MOST)
+        fields = operation.fields(body)
         good, reasons = read_rows_flagged(dict(fields), operation.spec, MOST)
     except ServiceError:
         return
@@ -274,7 +230,7 @@ def _check_flagged(operation: Operation, body: bytes) -> None:
     assert good.tobytes() == b"".join(row.tobytes() for row in alone)
 
 
-def documented(operation: Operation, body: bytes) -> tuple[Array, dict[str, Any]] | None:
+def documented(operation: Operation, body: bytes) -> Outcome | None:
     """By the model that OpenAPI shows, then by what it says of shape, range and size in words."""
     spec = operation.spec
     try:
@@ -284,7 +240,7 @@ def documented(operation: Operation, body: bytes) -> tuple[Array, dict[str, Any]
     rows = getattr(request, spec.field)
     if rows is None or len(rows) > MOST or not all(_has_shape(row, spec.shape) for row in rows):
         return None
-    if sum(map(body.count, (b",", b"[", b"{"))) > most_elements(operation.specs, MOST):
+    if operation.is_beyond(body):
         return None
     with np.errstate(over="ignore"):
         rounded = np.array(rows, np.float64).astype(spec.dtype)

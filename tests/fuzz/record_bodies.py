@@ -9,28 +9,23 @@ bad rows are flagged.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from datetime import UTC, datetime
 from random import Random
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 from pydantic import ValidationError
 
 from service import messages
-from service.codec import json, slices
-from service.codec.bound import most_elements
-from service.codec.fields import Fields, read_options, read_rows, read_rows_flagged
-from service.codec.rows import Array, RowSpec
+from service.codec.fields import read_rows_flagged
+from service.codec.rows import RowSpec
 from service.codec.table import Table
-from service.errors import ServiceError
 from service.inputs import Column
 from tests.fuzz import json_bodies
-from tests.fuzz.json_bodies import LATENT, NAMES, ODDITIES, WORDS
+from tests.fuzz.json_bodies import NAMES, ODDITIES, SCORE, WORDS
 from tests.fuzz.mutations import NUMBERS, chance, mutate, pick
-from tests.fuzz.verdicts import check_refusal
+from tests.fuzz.operation import MOST, Operation, Outcome
 
-MOST = 5
 COLUMNS = (
     Column(name="speed", missing=True),
     Column(name="site", kind="categorical", vocabulary=("north", "a},{b", "", "7"), unknown="other", missing=True),
@@ -48,6 +43,7 @@ SPEC = RowSpec(
     table=Table(COLUMNS),
     missing=tuple(column.missing for column in COLUMNS),
 )
+OPERATION = Operation(SPEC, messages.AnomalyScoreRequest, messages.AnomalyScoreOptions, SCORE)
 GOOD: dict[str, tuple[str, ...]] = {
     "speed": ("0", "-1.5", "1e300", "9007199254740993"),
     "site": ('"north"', '"a},{b"', '""', '"7"', "7", '"nowhere"', '"\\u006eorth"', "12"),
@@ -74,7 +70,6 @@ _PLAIN = tuple(
     f"[{rows}]" for rows in (_ZEROS, f"{_ZEROS}, null", f"[null{_ZEROS[2:]}, {_ZEROS}", f"{_ZEROS[:-2]}null]")
 )
 """Rows of numbers, with null where it may be and where it may not."""
-Outcome = tuple[Array, dict[str, Any]]
 
 
 class Body(NamedTuple):
@@ -99,7 +94,7 @@ def make(random: Random) -> Body:
         at = random.randrange(len(records))
         texts[at] = _text(random, [*records[at], random.choice(records[at] or [("speed", "1")])])
     members = [("records", "[" + ", ".join(texts) + "]")]
-    members += [(name, random.choice(values)) for name, values in json_bodies.SCORE.items() if chance(random, 0.15)]
+    members += [(name, random.choice(values)) for name, values in SCORE.items() if chance(random, 0.15)]
     if wrong == "option":
         members.append((random.choice(NAMES), random.choice(ODDITIES)))
     elif wrong == "both":
@@ -113,8 +108,8 @@ def make(random: Random) -> Body:
 
 def check(made: Body) -> str:
     """Read *made* in every way and compare: "accepted", or the class of the refusal."""
-    outcome, found = _read(made.body, json.read_object)
-    _, sliced = _read(made.body, _read_in_slices)
+    outcome, found = OPERATION.read(made.body)
+    _, sliced = OPERATION.read(made.body, sliced=True)
     expected, bad = documented(made.body)
     for other, told in ((sliced, "in slices"), (expected, "by the documented model")):
         assert (found is None) == (other is None), f"{outcome}, but {told} {'refused' if other is None else 'accepted'}"
@@ -136,7 +131,7 @@ def documented(body: bytes) -> tuple[Outcome | None, set[int] | None]:
         request = messages.AnomalyScoreRequest.model_validate_json(body)
     except ValidationError:
         return None, None
-    if json_bodies.twice(body) or sum(map(body.count, (b",", b"[", b"{"))) > most_elements((SPEC, LATENT), MOST):
+    if json_bodies.twice(body) or OPERATION.is_beyond(body):
         return None, None
     given = request.records if request.records is not None else request.inputs
     if given is None or len(given) > MOST:
@@ -230,33 +225,12 @@ def _text(random: Random, members: list[tuple[str, str]]) -> str:
     return "{" + f",{space}".join(f'"{names[name]}":{space}{value}' for name, value in members) + "}"
 
 
-def _read(body: bytes, read_object: Callable[..., Fields]) -> tuple[str, Outcome | None]:
-    """As the route does."""
-    try:
-        fields = read_object(body, SPEC, LATENT, most=MOST)
-        x = read_rows(fields, SPEC, MOST)
-        return "accepted", (x, read_options(messages.AnomalyScoreOptions, fields).model_dump())
-    except ServiceError as error:
-        return check_refusal(error), None
-
-
-def _read_in_slices(body: bytes, *specs: RowSpec, most: int) -> Fields:
-    """What `slices.read` returns, in slices of a few bytes."""
-    reading = slices.read(body, *specs, most=most, step=len(body) % 64)
-    while True:
-        try:
-            next(reading)
-        except StopIteration as done:
-            return cast(Fields, done.value)
-
-
 def _check_flagged(body: bytes, bad: set[int] | None) -> None:
     """The bad rows are flagged where rows alone are bad, the others read; in slices as well."""
     if bad is None:
         return
-    for read_object in (json.read_object, _read_in_slices):
-        fields = read_object(body, SPEC, LATENT, most=MOST)
-        _, reasons = read_rows_flagged(fields, SPEC, MOST)
+    for sliced in (False, True):
+        _, reasons = read_rows_flagged(OPERATION.fields(body, sliced), SPEC, MOST)
         alone = {row for row, reason in reasons.items() if "no value at all" not in reason}
         assert alone == bad, (alone, bad)
         assert all(len(reason) < 500 and reason.isprintable() for reason in reasons.values())

@@ -23,6 +23,7 @@ from service.codec.fields import read_rows
 from service.errors import ServiceError
 from tests.fuzz import frames, header_fields, json_bodies, npy_files, picture_files, record_bodies, requests, streams
 from tests.fuzz.application import Application, make_model
+from tests.fuzz.operation import TABLE
 from tests.fuzz.requests import Request
 
 PARSERS = (json_bodies, record_bodies, npy_files, frames, streams, header_fields, picture_files)
@@ -132,8 +133,8 @@ class Bodies(RuleBasedStateMachine):
     @rule(rows=st.lists(st.lists(st.floats(-1e3, 1e3), min_size=3, max_size=3), min_size=1, max_size=5))
     def good_body(self, rows: list[list[float]]) -> None:
         """Read right, whatever came before."""
-        fields = json.read_object(json.write_object({"inputs": rows}), json_bodies.TABLE, most=5)
-        array = read_rows(fields, json_bodies.TABLE, 5)
+        fields = json.read_object(json.write_object({"inputs": rows}), TABLE, most=5)
+        array = read_rows(fields, TABLE, 5)
         assert array.tolist() == rows
         self.kept.append((array, array.tobytes()))
 
@@ -141,7 +142,7 @@ class Bodies(RuleBasedStateMachine):
     def fault(self, keep: bool) -> None:
         """Also while the error of an earlier body, and with it what it was parsed to, is still held."""
         try:
-            json.read_object(b'{"inputs": [[1, 2, 3], [1, 2, "3"]], "draws": [', json_bodies.TABLE, most=5)
+            json.read_object(b'{"inputs": [[1, 2, 3], [1, 2, "3"]], "draws": [', TABLE, most=5)
         except ServiceError as error:
             self.error = error if keep else None
 
