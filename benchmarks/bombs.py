@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import orjson
 
+from benchmarks import memory
 from service import messages
 from service.codec import compression, json, npy, tensors
 from service.codec.bound import most_elements
@@ -71,19 +72,14 @@ def _measure(read: Callable[[bytes], object]) -> None:
     """Time, peak of the resident memory beyond what there was with the body, and what came of it."""
     body = FILE.read_bytes()
     gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins here (man 5 proc)
-    before, start = _bytes("VmRSS"), time.perf_counter()
+    memory.forget_peak()
+    before, start = memory.resident(), time.perf_counter()
     try:
         read(body)
         answer = "read"
     except ServiceError as error:
         answer = f"{error.status} {error.detail[:60]}"
-    print(time.perf_counter() - start, _bytes("VmHWM") - before, answer)
-
-
-def _bytes(name: str) -> int:
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
-    return 1024 * int(line.split()[1])
+    print(time.perf_counter() - start, memory.peak() - before, answer)
 
 
 def _v1(body: bytes) -> None:

@@ -34,6 +34,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as seeded
 from hypothesis import strategies as st
 
+from benchmarks import memory
+
 SHARES = {
     "json_bodies": 0.28,
     "record_bodies": 0.08,
@@ -133,8 +135,8 @@ class _Segment:
             self._check = judge.check
             for warm in range(20):
                 self._check(self._make(Random(warm)))
-            base = _kilobytes("VmHWM")
-            limit = _kilobytes("VmSize") * 1024 + SPARE
+            base = memory.peak()
+            limit = memory.virtual() + SPARE
             resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
             if self._how == "seeded":
                 random = Random(self._seed)
@@ -150,7 +152,7 @@ class _Segment:
             "failures": self._failures,
             "slowest_s": self._slowest,
             "base": base,
-            "grown": _kilobytes("VmHWM") - base if self._how == "seeded" else 0,  # hypothesis remembers what it played
+            "grown": memory.peak() - base if self._how == "seeded" else 0,  # hypothesis remembers what it played
         }
 
     def _play(self, count: int) -> None:
@@ -194,11 +196,6 @@ def _too_slow(number: int, frame: FrameType | None) -> None:
     raise TimeoutError(f"more than {SLOW_S} s")
 
 
-def _kilobytes(name: str) -> int:
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
-    return int(line.split()[1])
-
-
 def _print(found: dict[str, list[dict[str, Any]]], seed: int, seconds: float) -> int:
     """The table; how many inputs failed."""
     total = sum(part["inputs"] for parts in found.values() for part in parts)
@@ -212,7 +209,7 @@ def _print(found: dict[str, list[dict[str, Any]]], seed: int, seconds: float) ->
         accepted = outcomes.pop("accepted", 0)
         refused = ", ".join(f"{outcome} {count / inputs:.1%}" for outcome, count in outcomes.most_common() if inputs)
         slowest = max(part["slowest_s"] for part in parts)
-        base, grown = (max(part[key] for part in parts) / 1024 for key in ("base", "grown"))
+        base, grown = (max(part[key] for part in parts) / 2**20 for key in ("base", "grown"))
         print(
             f"| {name} | {inputs:,} | {accepted / max(inputs, 1):.1%} | {refused} | {1000 * slowest:.0f} ms "
             f"| {base:.0f} MB, {grown:.0f} MB |"

@@ -11,13 +11,13 @@ import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from pathlib import Path
 from typing import Any
 
+from benchmarks import memory
 from benchmarks.reliability.callers import Callers
 from benchmarks.reliability.setting import Result, Setting, percentiles, verdict
 from benchmarks.serving.machine import ROOT
-from benchmarks.serving.process import Process, clean_environment
+from benchmarks.serving.process import clean_environment
 from benchmarks.serving.tables import table
 
 IDLE, SLOW, UPLOADS, INVALID = 10_000, 1_000, 200, 16
@@ -101,7 +101,7 @@ def _scene(setting: Setting, name: str, count: int, harm: Harm, settings: dict[s
         with Callers(server.port, NEIGHBOURS):
             time.sleep(1)  # what the neighbours take is there before
         before = server.rss_mb()
-        _forget_peak(server)
+        memory.forget_peak(server.process().pid)
         command = [sys.executable, "-m", "benchmarks.reliability.prober", str(server.port), str(PROBED_S)]
         environment = clean_environment(PYTHONPATH=str(ROOT))
         with (
@@ -121,7 +121,7 @@ def _scene(setting: Setting, name: str, count: int, harm: Harm, settings: dict[s
             "outcomes": dict(outcomes),
             "seconds": seconds,
             "before_mb": before,
-            "peak_mb": _peak_mb(server),
+            "peak_mb": memory.peak(server.process().pid) / 2**20,
             "health_ms": percentiles(json.loads(told)),
             "neighbours": dict(neighbours.outcomes),
         }
@@ -205,14 +205,3 @@ async def _connected(port: int, count: int) -> AsyncIterator[Streams]:
         for _, writer in streams:
             writer.transport.abort()
         await asyncio.sleep(0)
-
-
-def _forget_peak(server: Process) -> None:
-    Path(f"/proc/{server.process().pid}/clear_refs").write_text("5")
-
-
-def _peak_mb(server: Process) -> float:
-    """The most resident memory since `_forget_peak`."""
-    status = Path(f"/proc/{server.process().pid}/status").read_text()
-    line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
-    return int(line.split()[1]) / 1024
