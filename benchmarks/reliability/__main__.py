@@ -12,7 +12,6 @@ Each part leaves build/reliability/<part>.json.
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import sys
 import time
@@ -66,21 +65,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _measured(part: Part[Setting], setting: Setting, here: dict[str, Any], quick: bool) -> bool:
     """Measure one part and keep the result; whether that went well."""
-    start = time.perf_counter()
     try:
-        result = part.measure(setting)
+        kept = part.keep(setting, setting.folder, here, quick)
     except Failure as error:
         _say(f"{part.name} failed: {error}")
         return False
-    kept = {
-        "part": part.name,
-        "quick": quick,
-        "machine": here,
-        "seconds": time.perf_counter() - start,
-        "result": result,
-    }
-    (setting.folder / f"{part.name}.json").write_text(json.dumps(kept, indent=1) + "\n")
-    _say(f"{part.name}, {kept['seconds']:.0f} s: {part.render(result)}")
+    _say(f"{part.name}, {kept['seconds']:.0f} s: {part.render(kept['result'])}")
     return True
 
 
@@ -91,9 +81,7 @@ def _render(folder: Path, quick: bool) -> None:
         shutil.copyfile(PAGE, target)
     text = target.read_text()
     for part in PARTS:
-        file = folder / f"{part.name}.json"
-        if file.exists():
-            found = json.loads(file.read_text())
+        if found := part.kept(folder):
             caption = machine.caption(found["machine"], found["quick"])
             told = f"{caption} {_place(found['machine'])}\n\n{part.render(found['result'])}"
             text = page.replace(text, f"reliability:{part.name}", told)

@@ -13,7 +13,6 @@ Each part leaves build/bench-results/<part>.json. Ctrl-C ends the servers, and k
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import signal
@@ -85,23 +84,16 @@ def _measure(chosen: Sequence[Part[Bench]], bench: Bench, resume: bool) -> list[
 
 def _measured(part: Part[Bench], bench: Bench, here: dict[str, Any], resume: bool) -> bool:
     """Measure one part and keep the result; whether that went well."""
-    file = bench.folder / f"{part.name}.json"
-    if resume and file.exists() and json.loads(file.read_text())["machine"]["commit"] == here["commit"]:
+    before = part.kept(bench.folder) if resume else None
+    if before is not None and before["machine"]["commit"] == here["commit"]:
         _say(f"{part.name}: measured at this commit already")
         return True
-    start = time.perf_counter()
     try:
-        result = part.measure(bench)
+        kept = part.keep(bench, bench.folder, here, bench.effort.quick)
     except Failure as error:
         _say(f"{part.name} failed: {error}")
         return False
-    seconds = time.perf_counter() - start
-    kept = {"part": part.name, "quick": bench.effort.quick, "machine": here, "seconds": seconds, "result": result}
-    file.parent.mkdir(parents=True, exist_ok=True)
-    new = file.with_suffix(".new")
-    new.write_text(json.dumps(kept, indent=1) + "\n")
-    new.replace(file)
-    _say(f"{part.name}: {seconds:.0f} s")
+    _say(f"{part.name}: {kept['seconds']:.0f} s")
     return True
 
 
@@ -111,8 +103,7 @@ def _render(folder: Path, quick: bool) -> int:
     if quick:
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(PAGE, target)
-    files = {part.name: folder / f"{part.name}.json" for part in PARTS}
-    kept = {name: json.loads(file.read_text()) for name, file in files.items() if file.exists()}
+    kept = {part.name: found for part in PARTS if (found := part.kept(folder))}
     results = {name: found["result"] for name, found in kept.items()}
     text = target.read_text()
     try:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks.part import Part
 from benchmarks.serving import latency, machine, plot, verdicts
 from benchmarks.serving.contenders import FLOOR, OURS
+from benchmarks.serving.failures import Failure
 from benchmarks.serving.parts import PARTS
 
 POINT = {"requests_per_s": 2000.0, "rows_per_s": 2000.0, "p50_ms": 0.5, "p99_ms": 2.0, "cpu_ms": 0.125, "rss_mb": 100.0}
@@ -86,3 +88,29 @@ def test_a_page_says_when_the_machine_was_not_quiet_and_when_the_run_was_quick()
     assert "not quiet" in machine.caption(loud, quick=False)
     assert "quick" in machine.caption(quiet, quick=True)
     assert "**" not in machine.sentence(quiet, quick=False) + machine.caption(quiet, quick=False)
+
+
+def part_of(measure: Callable[[int], dict[str, Any]]) -> Part[int]:
+    """One that measures so."""
+    return Part("squares", "squares of a number", measure, str)
+
+
+def test_what_a_part_measured_is_kept_with_what_it_depends_on(tmp_path: Path) -> None:
+    """So that a page can be rendered later, and say of which machine its figures are."""
+    part, here = part_of(lambda number: {"square": number**2}), {"cpu": "slow", "commit": "abc"}
+    assert part.kept(tmp_path / "results") is None
+    kept = part.keep(7, tmp_path / "results", here, quick=True)
+    assert (kept["part"], kept["quick"], kept["machine"], kept["result"]) == ("squares", True, here, {"square": 49})
+    assert part.kept(tmp_path / "results") == kept
+
+
+def test_a_measurement_that_fails_leaves_the_result_before_it(tmp_path: Path) -> None:
+    """Hours of measuring are not lost to one server that does not start."""
+
+    def fail(number: int) -> dict[str, Any]:
+        raise Failure(f"{number} is too many")
+
+    kept = part_of(lambda number: {"square": number**2}).keep(7, tmp_path, {}, quick=False)
+    with pytest.raises(Failure, match="8 is too many"):
+        part_of(fail).keep(8, tmp_path, {}, quick=False)
+    assert part_of(fail).kept(tmp_path) == kept
