@@ -15,17 +15,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.serving import machine
 from training.binarize import binary_inputs
 from training.data import from_arrays
 from training.fit import FitOptions, fit
@@ -62,12 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         cells = [f"{statistics.median(r):,.0f} | {min(r):,.0f} to {max(r):,.0f}" for r in rates.values()]
         ratio = statistics.median(rates["ours"]) / statistics.median(rates["pythae"])
         print(f"| {threads} | {batch} | {cells[0]} | {cells[1]} | {ratio:.2f} |", flush=True)
-    machine = f"{os.cpu_count()} CPUs ({platform.machine()}), Python {platform.python_version()}"
-    print(
-        f"\n{options.repeats} fits of {options.epochs} epochs of {options.rows:,} rows each, in turns. {machine},",
-        end=" ",
-    )
-    print(f"torch {version('torch')}, {_pythae(options.python)}.")
+    print(f"\n{options.repeats} fits of {options.epochs} epochs of {options.rows:,} rows each, in turns.", end=" ")
+    print(f"{machine.words('torch')}, {_pythae(options.python)}.")
     return 0
 
 

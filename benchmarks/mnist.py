@@ -12,15 +12,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import sys
 import time
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from benchmarks.serving import machine
 from service.bundle import open_bundle
 from training.__main__ import main as vae_train
 
@@ -66,7 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"`vae-train {' '.join(command)}`\n")
     print(f"{fit['epochs']} epochs in {fit['seconds'] / 60:.1f} minutes ({fit['stopped']}; best epoch", end=" ")
     print(f"{fit['best_epoch']}); {minutes:.1f} minutes with export, calibration and evaluation.")
-    print(f"{found['active_units']} of {manifest.latent.dim} latents are active. {_machine(options.threads)}\n")
+    print(f"{found['active_units']} of {manifest.latent.dim} latents are active.", end=" ")
+    print(f"{options.threads} thread(s) of {machine.words('torch', 'onnxruntime', 'numpy')}.\n")
     print("| 10,000 test images | log p(x), nats |\n|---|---|")
     for label, figure in (*rows, *PUBLISHED):
         print(f"| {label} | {figure} |")
@@ -79,12 +78,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _figure(figure: Any) -> str:
     return f"{figure['mean']:.2f} +- {figure['standard_error']:.2f}"
-
-
-def _machine(threads: str) -> str:
-    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "onnxruntime", "numpy"))
-    cpus = f"{threads} thread(s) of {os.cpu_count()} CPUs ({platform.machine()})"
-    return f"{cpus}; Python {platform.python_version()}, {packages}."
 
 
 if __name__ == "__main__":

@@ -25,15 +25,21 @@ def describe() -> dict[str, Any]:
     """As JSON has it."""
     return {
         "cpu": _cpu(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": _cores(),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
         "system": f"{platform.system()} {platform.release()}",
-        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "python": _python(),
         "packages": {name: version(name) for name in PACKAGES},
         "commit": _commit(),
         "date": datetime.now(UTC).date().isoformat(),
         "load": round(os.getloadavg()[0], 2),
     }
+
+
+def words(*packages: str) -> str:
+    """The machine and the versions of *packages*, for a command that prints its figures."""
+    versions = [f"{name} {version(name)}" for name in packages]
+    return ", ".join((f"{_cores()} cores ({_cpu()})", _python(), *versions))
 
 
 def caption(machine: Mapping[str, Any], quick: bool) -> str:
@@ -63,6 +69,14 @@ def sentence(machine: Mapping[str, Any], quick: bool) -> str:
     if quick:
         text += "\n\n**A quick run**: it shows that the commands work, not how fast anything is."
     return text
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _python() -> str:
+    return f"{platform.python_implementation()} {platform.python_version()}"
 
 
 def _cpu() -> str:

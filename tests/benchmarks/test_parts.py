@@ -90,6 +90,13 @@ def test_a_page_says_when_the_machine_was_not_quiet_and_when_the_run_was_quick()
     assert "**" not in machine.sentence(quiet, quick=False) + machine.caption(quiet, quick=False)
 
 
+def test_a_machine_is_told_with_its_cores_python_and_versions() -> None:
+    """Of the packages that the figures depend on, and no others."""
+    here = machine.describe()
+    told = f"{here['cores']} cores ({here['cpu']}), {here['python']}, numpy {here['packages']['numpy']}"
+    assert machine.words("numpy") == told
+
+
 def part_of(measure: Callable[[int], dict[str, Any]]) -> Part[int]:
     """One that measures so."""
     return Part("squares", "squares of a number", measure, str)
