@@ -38,7 +38,11 @@ def until_closed(connection: socket.socket) -> bytes:
 
 
 def reply(connection: socket.socket) -> tuple[int, bytes]:
-    """The status and the body of one reply with a Content-Length; what came before the end where there is none."""
+    """
+    The status and the body of one reply with a Content-Length; 0 and what came where the end comes before its body.
+
+    Raises EOFError where the end comes within the body, and TimeoutError.
+    """
     head = b""
     while not head.endswith(b"\r\n\r\n"):
         part = connection.recv(1)  # no further: another reply may follow
@@ -46,7 +50,13 @@ def reply(connection: socket.socket) -> tuple[int, bytes]:
             return 0, head
         head += part
     lengths = [int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
-    return int(head.split(b" ", 2)[1]), connection.recv(lengths[0], socket.MSG_WAITALL)
+    body = bytearray()
+    while len(body) < lengths[0]:  # MSG_WAITALL waits for nothing on a socket that has a timeout
+        part = connection.recv(lengths[0] - len(body))
+        if not part:
+            raise EOFError(f"{len(body)} of {lengths[0]} bytes, and the end")
+        body += part
+    return int(head.split(b" ", 2)[1]), bytes(body)
 
 
 def rss_mb(server: Server) -> float:
