@@ -109,7 +109,8 @@ class Queues(Generic[Key]):
                 continue
             if batch and left * weight > room:
                 break
-            rows = left if left * weight <= room else min(left, self._chunk(call))
+            whole = not call.taken and left * weight <= room
+            rows = left if whole else min(left, self._chunk(call))
             if not call.taken and call.spent is not None:
                 call.spent.queue += now - call.arrived
             batch.append(Chunk(call, call.taken, call.taken + rows))

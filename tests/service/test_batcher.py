@@ -182,8 +182,8 @@ def test_a_call_over_the_batch_limit_is_cut_and_others_get_their_turn_between_it
     run(test)
 
 
-def test_a_chunk_may_be_less_than_a_batch_and_the_last_one_more() -> None:
-    """Who comes while it runs waits for less; what fits a batch is not cut."""
+def test_chunks_may_be_less_than_a_batch() -> None:
+    """Also the last ones; who comes while one runs waits for less. What fits a batch is not cut."""
 
     async def test() -> None:
         engine = Doubler()
@@ -192,7 +192,7 @@ def test_a_chunk_may_be_less_than_a_batch_and_the_last_one_more() -> None:
         bulk, small = bench.submit(*range(1, 8)), bench.submit(11, 12, 13)
         engine.gate.set()
         await asyncio.gather(bulk, small)
-        assert [rows for _, rows in engine.batches[1:]] == [[1, 2], [11, 12, 13], [3, 4], [5, 6, 7]]
+        assert [rows for _, rows in engine.batches[1:]] == [[1, 2], [11, 12, 13], [3, 4], [5, 6], [7]]
         await bench.batcher.close(1)
 
     run(test)
