@@ -24,18 +24,40 @@ import orjson
 
 from benchmarks import memory
 from service import messages
-from service.codec import compression, json, npy, tensors
+from service.codec import compression, json, npy, slices, tensors
 from service.codec.bound import most_elements
-from service.codec.fields import read_options, read_rows
+from service.codec.fields import Fields, read_options, read_rows
 from service.codec.rows import Array, RowSpec
+from service.codec.table import Table
 from service.errors import ServiceError
+from service.manifest import Column
 
 LIMIT = 32 * 2**20
 ROWS = 1024
 INPUTS = RowSpec("inputs", (784,), np.dtype(np.float32))
 LATENTS = RowSpec("latents", (32,), np.dtype(np.float32))
 ELEMENTS = most_elements((INPUTS, LATENTS), ROWS)
+COLUMNS = tuple(
+    Column.model_validate({"name": f"x{n:02}", "missing": n % 2 == 0, **about})
+    for n, about in enumerate(
+        25
+        * (
+            {},
+            {"kind": "categorical", "vocabulary": ("north", "south"), "unknown": "other"},
+            {"kind": "count"},
+            {"time": "iso8601"},
+        )
+    )
+)
+TABLE = RowSpec(
+    "inputs",
+    (len(COLUMNS),),
+    np.dtype(np.float64),
+    table=Table(COLUMNS),
+    missing=tuple(column.missing for column in COLUMNS),
+)
 TEXT, ARRAYS = 16 * LIMIT + 150 * ELEMENTS, 4 * LIMIT
+RECORDS = 16 * LIMIT + 150 * most_elements((TABLE, LATENTS), ROWS)
 FILE = Path("build/fuzz/bomb")
 
 
@@ -88,6 +110,19 @@ def _v1(body: bytes) -> None:
     read_options(messages.EncodeOptions, fields)
 
 
+def _records(body: bytes) -> None:
+    """In slices, as the service reads records that are so long."""
+    fields = Fields()
+    reading = slices.read(body, TABLE, LATENTS, most=ROWS)
+    try:
+        while True:
+            next(reading)
+    except StopIteration as end:
+        fields = end.value
+    read_rows(fields, TABLE, ROWS)
+    read_options(messages.EncodeOptions, fields)
+
+
 def _v2(body: bytes) -> None:
     _read(tensors.read(body, b"", None, ELEMENTS).tensors["x"])
 
@@ -116,6 +151,27 @@ def _list(item: bytes, before: bytes = b'{"inputs": [', after: bytes = b"]}") ->
 
 def _good() -> bytes:
     return orjson.dumps({"inputs": np.random.default_rng(0).random((ROWS, 784)).tolist()})
+
+
+def _record(**more: object) -> dict[str, object]:
+    values: list[object] = [2450.25, "north", 4, "2026-12-31T08:00:00Z"]
+    return {column.name: values[n % 4] for n, column in enumerate(COLUMNS)} | more
+
+
+def _many(**more: object) -> Callable[[], bytes]:
+    """1,024 good records, with other members."""
+    return lambda: orjson.dumps({"records": [_record(**more)] * ROWS})
+
+
+def _twice() -> bytes:
+    """1,024 good records, each with its first member once more: only Python's parser tells."""
+    record = orjson.dumps(_record())
+    return b'{"records": [' + b",".join([record[:-1] + b',"x00":1}'] * ROWS) + b"]}"
+
+
+def _unknown(members: int) -> Callable[[], bytes]:
+    """One record with so many members that are no columns."""
+    return lambda: b'{"records": [{' + b",".join(b'"%07d":1' % n for n in range(members)) + b"}]}"
 
 
 def _framed(datatype: str, size: int) -> Callable[[], bytes]:
@@ -166,6 +222,22 @@ BOMBS: dict[str, tuple[Callable[[bytes], None], int, Callable[[], bytes]]] = {
     "JSON: one number": (_v1, TEXT, lambda: b'{"draws": ' + b"9" * (LIMIT - 99) + b"}"),
     "JSON: white space": (_v1, TEXT, lambda: b" " * (LIMIT - 99) + b'{"inputs": [[1]]}'),
     "JSON: brackets that open": (_v1, TEXT, lambda: b"[" * LIMIT),
+    "records: 1,024 good ones of 100 columns": (_records, RECORDS, _many()),
+    "records: `{}`": (_records, RECORDS, _list(b"{}", b'{"records": [')),
+    "records: `1`": (_records, RECORDS, _list(b"1", b'{"records": [')),
+    "records: objects 500 deep": (_records, RECORDS, _list(b'{"x00":' * 500 + b"1" + b"}" * 500, b'{"records": [')),
+    "records: a member given twice in each": (_records, RECORDS, _twice),
+    "records: one, of the same member": (_records, RECORDS, _list(b'"x00":1', b'{"records": [{', b"}]}")),
+    "records: one, of members without end": (_records, RECORDS, _unknown(2_700_000)),
+    "records: one, of as many members as are let through": (_records, RECORDS, _unknown(200_000)),
+    "records: one huge text": (
+        _records, RECORDS, lambda: '{{"records": [{{"x01": "{}\U0001f600"}}]}}'.format("a" * (LIMIT - 99)).encode(),
+    ),
+    "records: one huge name": (
+        _records, RECORDS, lambda: b'{"records": [{"' + b"a" * (LIMIT - 99) + b'": 1}]}',
+    ),
+    "records: a text of 30 KiB in each": (_records, RECORDS, _many(x01="\u20ac" * 10_000)),
+    "records: a text of 30 KiB in each, escaped": (_records, RECORDS, _many(x01='"' * 15_000)),
     "/v2: inputs `{}`": (_v2, TEXT, _list(b"{}")),
     "/v2: lists as data": (
         _v2, TEXT, _list(b"[]", b'{"inputs":[{"name":"x","datatype":"FP32","shape":[11000000,0],"data":[', b"]}]}"),
