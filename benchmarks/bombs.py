@@ -37,17 +37,14 @@ ROWS = 1024
 INPUTS = RowSpec("inputs", (784,), np.dtype(np.float32))
 LATENTS = RowSpec("latents", (32,), np.dtype(np.float32))
 ELEMENTS = most_elements((INPUTS, LATENTS), ROWS)
+KINDS: tuple[dict[str, object], ...] = (
+    {},
+    {"kind": "categorical", "vocabulary": ("north", "south"), "unknown": "other"},
+    {"kind": "count"},
+    {"time": "iso8601"},
+)
 COLUMNS = tuple(
-    Column.model_validate({"name": f"x{n:02}", "missing": n % 2 == 0, **about})
-    for n, about in enumerate(
-        25
-        * (
-            {},
-            {"kind": "categorical", "vocabulary": ("north", "south"), "unknown": "other"},
-            {"kind": "count"},
-            {"time": "iso8601"},
-        )
-    )
+    Column.model_validate({"name": f"x{n:02}", "missing": n % 2 == 0, **about}) for n, about in enumerate(25 * KINDS)
 )
 TABLE = RowSpec(
     "inputs",
