@@ -30,7 +30,7 @@ from service.codec.fields import Fields, read_options, read_rows
 from service.codec.rows import Array, RowSpec
 from service.codec.table import Table
 from service.errors import ServiceError
-from service.manifest import Column
+from service.inputs import Column
 
 LIMIT = 32 * 2**20
 ROWS = 1024

@@ -25,7 +25,7 @@ class Column(Part):
     """One column of a table, as the client sends it."""
 
     name: str = Field(min_length=1, description="as in the data", examples=["pressure"])
-    kind: Literal["numeric", "categorical", "ordinal", "binary", "count"] = Field(
+    kind: Literal["numeric", "integer", "categorical", "ordinal", "binary", "count"] = Field(
         "numeric", description="what its values are", examples=["numeric"]
     )
     unit: str | None = Field(None, description="the unit of its values", examples=["bar"])

@@ -112,6 +112,8 @@ def _values(column: Column, cells: Cells, instants: bool, reading: Reading, sour
         values = _by_text(cells, instant, "is not an ISO 8601 date")
     else:
         values = _numbers(cells, reading)
+    if column.kind == "integer":
+        _require(cells, np.isnan(values) | (values == np.rint(values)), "is not a whole number")
     if column.kind == "count":
         _require(
             cells, np.isnan(values) | ((values >= 0) & (values == np.rint(values))), "is not a whole number from 0"

@@ -93,7 +93,7 @@ def _whole_numbers(name: str, seen: SeenNumbers, low: str, high: str) -> Found:
         return Found(f"times, {low} to {high} s since 1970{_rising(seen)}", Column(name=name, time="epoch"))
     if _looks_like_counts(seen):
         return Found(f"counts up to {high}, mean {seen.total / seen.there:.3g}", Column(name=name, kind="count"))
-    return Found(f"{low} to {high}", Column(name=name))
+    return Found(f"whole numbers, {low} to {high}", Column(name=name))
 
 
 def _rising(seen: Seen) -> str:

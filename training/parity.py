@@ -29,7 +29,7 @@ from training.errors import ParityError
 from training.graphs import modules, specs
 from training.models.mlp import VAE
 from training.rounding import comparable, neighbours, run_module, standardised, tolerance, unsettled
-from training.support import levels_of_column
+from training.support import bounds_of
 
 Floats = NDArray[np.float64]
 
@@ -160,8 +160,7 @@ def _allowed(vae: VAE, x: Floats) -> Floats:
     """*x* with a category, or a count, wherever there must be one: others are refused before they come here."""
     for c, column in enumerate(vae.inputs.columns or ()):
         if column.kind != "numeric":
-            most = np.inf if column.kind == "count" else levels_of_column(column) - 1
-            x[:, c] = np.round(x[:, c]).clip(0, most)
+            x[:, c] = np.round(x[:, c]).clip(*bounds_of(column))
     return x
 
 

@@ -2,7 +2,7 @@
 Original units to what the networks take, as a part of the model, so that clients send what they have; and back.
 
 What is standardised is v = clamp((x - center) / scale): in the dtype of the inputs (float64 for tables, because an
-epoch time loses minutes in float32), then float32. An index, a count and a 0 or 1 pass as they are. Each is kept
+epoch time loses minutes in float32), then float32. An index, a whole number and a 0 or 1 pass as they are. Each is kept
 within its bounds, so that every score is finite for every finite input. Knows nothing of networks.
 """
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from service.inputs import Column, Inputs
-from training.support import MOST_COUNT, levels_of_column
+from training.support import bounds_of
 
 
 class Scaling(nn.Module):
@@ -58,8 +58,4 @@ def _all_bounds(inputs: Inputs) -> list[tuple[float, float]]:
 
 def _bounds(column: Column, clamp: float) -> tuple[float, float]:
     """The least and the greatest v of a column: an index's, a count's, 0 and 1, or *clamp* standard deviations."""
-    if column.kind == "numeric":
-        return -clamp, clamp
-    if column.kind == "count":
-        return 0.0, float(MOST_COUNT)
-    return 0.0, float(levels_of_column(column) - 1)
+    return (-clamp, clamp) if column.kind == "numeric" else bounds_of(column)

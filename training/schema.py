@@ -37,7 +37,8 @@ _TYPES: Final = {str: "a text", bool: "true or false", list: "a list"}
 _HEAD: Final = """\
 # What each column of {source} is. Change what is wrong, then: vae-train fit --data {source} --schema THIS_FILE
 #
-# kind         numeric; categorical, ordinal (the vocabulary from least to most), binary, count (whole numbers from 0)
+# kind         numeric; integer (whole numbers), count (whole numbers from 0, large ones rare); binary; categorical,
+#              ordinal (the vocabulary from least to most)
 # vocabulary   the texts, in order; a binary column without one holds 0 and 1, or false and true
 # unknown      categorical: a text that is not in the vocabulary is another one ("other"), or refused ("reject")
 # missing      whether values may be missing
@@ -155,7 +156,7 @@ def _column(at: str, entry: Mapping[str, Any], missing: set[str]) -> Column:
     vocabulary = entry.get("vocabulary")
     if kind in ("categorical", "ordinal") and not vocabulary:
         raise DataError(f"{at}: {kind}, so it needs a vocabulary")
-    if kind in ("numeric", "count") and vocabulary is not None:
+    if kind in ("numeric", "integer", "count") and vocabulary is not None:
         raise DataError(f"{at}: {kind}, so it has no vocabulary")
     if kind == "binary" and vocabulary is not None and len(vocabulary) != 2:
         raise DataError(f"{at}: binary, so its vocabulary has two texts; it has {len(vocabulary)}")

@@ -18,7 +18,7 @@ from training.errors import DataError
 Array = NDArray[np.generic]
 
 MOST_COUNT: Final = 2**24
-"""The largest count: float32 knows every whole number up to here."""
+"""The largest count, and integer: float32 knows every whole number up to here."""
 
 _CHUNK_VALUES = 2**22
 _OFF_LEVEL = 1e-3  # of the distance of two levels: 8-bit pixels divided by 255 in float32 are 1e-5 off
@@ -28,6 +28,13 @@ def levels_of_column(column: Column) -> int:
     """How many values a column of categories may have: those of its vocabulary, and "another one"."""
     known = 2 if column.vocabulary is None else len(column.vocabulary)
     return known + (column.vocabulary is not None and column.unknown == "other")
+
+
+def bounds_of(column: Column) -> tuple[float, float]:
+    """The least and the greatest number of a column that is not numeric: whole ones, or an index."""
+    if column.kind in ("count", "integer"):
+        return (0.0 if column.kind == "count" else -float(MOST_COUNT)), float(MOST_COUNT)
+    return 0.0, float(levels_of_column(column) - 1)
 
 
 def levels_of(inputs: Inputs, levels: int) -> int:
@@ -55,6 +62,11 @@ def range_of(inputs: Inputs, family: str) -> tuple[float, float]:
         return inputs.range
     if family == "continuous-bernoulli":
         return 0.0, 1.0
+    if inputs.columns is not None:
+        raise DataError(
+            f"--likelihood {family} is for images: numeric columns have no ends. Columns of whole numbers have it by "
+            'themselves where a schema says kind = "integer"; for the others choose gaussian or student-t'
+        )
     raise DataError(f"--likelihood {family} is for images whose range is known: 0 to 1, or 0 to 255")
 
 
@@ -93,12 +105,7 @@ def _supports(inputs: Inputs, family: str, levels: int) -> tuple[NDArray[np.floa
         numeric = (low, high, (high - low) / (levels_of(inputs, levels) - 1))
     if inputs.columns is None:
         return tuple(np.full(inputs.features, bound) for bound in numeric)
-    found = [
-        numeric
-        if column.kind == "numeric"
-        else (0.0, float(MOST_COUNT if column.kind == "count" else levels_of_column(column) - 1), 1.0)
-        for column in inputs.columns
-    ]
+    found = [numeric if column.kind == "numeric" else (*bounds_of(column), 1.0) for column in inputs.columns]
     return tuple(np.array(bounds) for bounds in zip(*found, strict=True))
 
 
@@ -118,7 +125,7 @@ def _reason(
         f"{'column' if inputs.kind == 'table' else 'feature'} {inputs.names[c]!r} has {flat[row, c]:.12g} in row {row}"
     )
     if kind != "numeric":
-        return f"a column of kind {kind} needs whole numbers from 0 to {high:.12g}; {where}"
+        return f"a column of kind {kind} needs whole numbers from {low:.12g} to {high:.12g}; {where}"
     if family == "bernoulli":
         inside = bool((np.abs(flat[:, c].astype(np.float64) - 0.5) <= 0.5).all())
         other = "continuous-bernoulli" if inside else "gaussian"

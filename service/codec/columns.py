@@ -85,6 +85,13 @@ class Numbers:
         return numbers
 
 
+class _Integers(Numbers):
+    """A column of whole numbers."""
+
+    what = "a whole number"
+    whole = True
+
+
 class _Counts(Numbers):
     """A column of counts."""
 
@@ -175,7 +182,7 @@ def reader_of(column: Column) -> Numbers:
         return _Categories(column)
     if column.time is not None:
         return _Instants(column)
-    readers: Mapping[str, type[Numbers]] = {"binary": _Binary, "count": _Counts}
+    readers: Mapping[str, type[Numbers]] = {"binary": _Binary, "integer": _Integers, "count": _Counts}
     return readers.get(column.kind, Numbers)(column)
 
 

@@ -198,14 +198,15 @@ class RowSpec:
         """The *rows*, or InvalidInput for the first that holds what is no value of its column."""
         if found := self._domains.outside(rows):
             support = found.support
-            what = f"{support.low:g} or more" if support.high == math.inf else f"{support.low:g} to {support.high:g}"
+            what = "a whole number"
+            if support.low > -math.inf:
+                what += f" of {support.low:g} " + ("or more" if support.high == math.inf else f"to {support.high:g}")
             raise InvalidInput(
-                f"{self.field}: row {found.row}, column {support.name!r} is {found.value:g}; it must be a whole "
-                f"number of {what}",
+                f"{self.field}: row {found.row}, column {support.name!r} is {found.value:g}; it must be {what}",
                 field=self.field,
                 row=found.row,
                 column=support.name,
-                limit=f"a whole number of {what}",
+                limit=what,
                 value=found.value,
             )
         return rows

@@ -19,6 +19,9 @@ from service.inputs import Column
 
 Array = NDArray[np.generic]
 
+WHOLE = ("binary", "integer", "count", "index")
+"""Kinds of supports that have whole numbers alone."""
+
 
 @dataclass(frozen=True)
 class Support:
@@ -48,7 +51,7 @@ class Supports:
         self._index = np.array([support.index for support in supports], np.intp)
         self._low = np.array([support.low for support in supports])
         self._high = np.array([support.high for support in supports])
-        self._whole = np.array([support.kind in ("binary", "count", "index") for support in supports], np.bool_)
+        self._whole = np.array([support.kind in WHOLE for support in supports], np.bool_)
 
     def outside(self, rows: Array) -> Outside | None:
         """The first value outside, by rows; None where there is none. What is missing is inside."""
@@ -67,4 +70,6 @@ def domain(index: int, column: Column) -> Support | None:
     if (count := levels(column)) is not None:
         kind = "index" if column.vocabulary is not None else "binary"
         return Support(index, column.name, kind, 0.0, count - 1.0)
-    return Support(index, column.name, "count", 0.0, math.inf) if column.kind == "count" else None
+    if column.kind not in ("integer", "count"):
+        return None
+    return Support(index, column.name, column.kind, 0.0 if column.kind == "count" else -math.inf, math.inf)

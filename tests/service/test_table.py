@@ -12,7 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.codec.columns import other_name
+from service.codec.rows import RowSpec
+from service.codec.support import domain
 from service.codec.table import Table
+from service.errors import InvalidInput
 from service.inputs import Column
 from service.instants import FIRST, LAST, seconds, texts
 from tests.mixed import COLUMNS, NAMES
@@ -121,6 +124,23 @@ def test_a_value_that_is_none_of_its_column_is_told_with_what_would_be(column: s
     assert read.x[[0, 2]].tolist() == [ROW, ROW]
     assert read.flaws[1].facts["column"] == column
     assert len(read.flaws[1].reason) < 600
+
+
+def test_an_integer_is_a_whole_number_of_either_sign() -> None:
+    """1.5 is refused, as it is in an array."""
+    column = Column(name="year", kind="integer")
+    read = Table((column,)).read([{"year": -44}, {"year": 2024.0}, {"year": 1.5}, {"year": True}])
+    assert read.x[:2].tolist() == [[-44.0], [2024.0]]
+    assert [flaw.reason for flaw in read.flaws.values()] == [
+        ", column 'year', must be a whole number; it is 1.5",
+        ", column 'year', must be a whole number; it is true or false",
+    ]
+    whole = domain(0, column)
+    assert whole is not None
+    spec = RowSpec("inputs", (1,), np.dtype(np.float64), domains=(whole,), table=Table((column,)))
+    assert spec.cast(np.array([[-44.0], [2024.0]])).tolist() == [[-44.0], [2024.0]]
+    with pytest.raises(InvalidInput, match=r"row 1, column 'year' is 1.5; it must be a whole number$"):
+        spec.cast(np.array([[3.0], [1.5]]))
 
 
 def test_what_is_no_record_and_names_that_are_no_columns_are_told() -> None:

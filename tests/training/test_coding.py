@@ -40,6 +40,7 @@ def code(folder: Path, column: Column, *values: str, schema: str = "s.toml") -> 
         (Column(name="a"), ["1.5", "-2"], [1.5, -2]),
         (Column(name="a", missing=True), ["1.5", "", "NA"], [1.5, math.nan, math.nan]),
         (Column(name="a", kind="count"), ["0", "17", "3.0"], [0, 17, 3]),
+        (Column(name="a", kind="integer"), ["-44", "2024", "3.0"], [-44, 2024, 3]),
         (Column(name="a", kind="binary"), ["0", "1", "1.0", "true", "False"], [0, 1, 1, 1, 0]),
         (Column(name="a", kind="binary", vocabulary=("no", "yes")), ["yes", "no"], [1, 0]),
         (SITE, ["south", " north "], [1, 0]),
@@ -82,6 +83,7 @@ def test_each_kind_of_column_has_its_numbers(
             ["1", "1.5"],
             "rows.csv: line 3, column 'a': '1.5' is not a whole number from 0",
         ),
+        (Column(name="a", kind="integer"), ["-1", "1.5"], "rows.csv: line 3, column 'a': '1.5' is not a whole number"),
         (
             Column(name="a", time="iso8601"),
             ["2026-01-31", "2026-01-32"],

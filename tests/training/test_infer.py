@@ -29,7 +29,7 @@ def guess(folder: Path, values: list[object], name: str = "a", levels: Levels | 
     ("values", "column", "note"),
     [
         ([1.5, 2.25, -3], Column(name="a"), "-3 to 2.25"),
-        ([1, 2, None, 3], Column(name="a", missing=True), "1 to 3; 1 of 4 values missing"),
+        ([1, 2, None, 3], Column(name="a", missing=True), "whole numbers, 1 to 3; 1 of 4 values missing"),
         ([7, 7, 7], Column(name="a"), "constant: always 7"),
         ([0, 1, 1, 0], Column(name="a", kind="binary"), "0 and 1"),
         ([2, 1, 1, 2], Column(name="a", kind="binary", vocabulary=("1", "2")), "1 and 2"),
@@ -56,11 +56,11 @@ def guess(folder: Path, values: list[object], name: str = "a", levels: Levels | 
         ),
         (["n"] * 3, Column(name="a", kind="categorical", vocabulary=("n",)), "constant: always 'n'"),
         (COUNTS, Column(name="a", kind="count"), f"counts up to {max(COUNTS)}, mean {np.mean(COUNTS):.3g}"),
-        (MARKS, Column(name="a"), "0 to 5"),
-        (ALIKE, Column(name="a"), "0 to 5"),
+        (MARKS, Column(name="a"), "whole numbers, 0 to 5"),
+        (ALIKE, Column(name="a"), "whole numbers, 0 to 5"),
         (["2026-01-31", "2026-02-01T10:00:00+02:00"], Column(name="a", time="iso8601"), "dates, 2026-01-31 to "),
         (["2026-01-31", None], Column(name="a", time="iso8601", missing=True), "dates, 2026-01-31 to 2026-01-31; 1 of"),
-        ([1_700_000_000, 1_700_000_060, 1_700_003_600], Column(name="a"), "1700000000 to 1700003600"),
+        ([1_700_000_000, 1_700_000_060, 1_700_003_600], Column(name="a"), "whole numbers, 1700000000 to 1700003600"),
     ],
 )
 def test_a_column_is_taken_for_what_its_values_look_like(

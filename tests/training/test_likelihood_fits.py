@@ -47,7 +47,7 @@ def test_what_a_family_is_not_defined_for_is_refused_before_the_fit(
     np.savetxt(data, table(50), delimiter=",", header="time,current,count,constant,product", comments="")
     for family, message in (
         ("continuous-bernoulli", "needs values from 0 to 1; column 'time' has 1700000"),
-        ("discretised-logistic", "is for images whose range is known"),
+        ("discretised-logistic", "is for images: numeric columns have no ends"),
     ):
         assert main(["fit", "--data", str(data), "--output", str(model), "--likelihood", family, *QUICK]) == 2
         assert message in capsys.readouterr().err

@@ -19,6 +19,7 @@ from training.likelihoods.categorical import Categorical
 from training.likelihoods.continuous_bernoulli import ContinuousBernoulli
 from training.likelihoods.count import NegativeBinomial, Poisson
 from training.likelihoods.gaussian import Gaussian
+from training.likelihoods.integer import IntegerLogistic
 from training.likelihoods.likelihood import Likelihood
 from training.likelihoods.location_scale import LocationScale
 from training.likelihoods.logistic import DiscretisedLogistic
@@ -89,6 +90,17 @@ def discretised_logistic() -> tuple[Likelihood, Tensor, Tensor]:
     return likelihood, theta.expand(-1, 3), v.expand(-1, 3)
 
 
+def integer() -> tuple[Likelihood, Tensor, Tensor]:
+    """The least and the largest scale, about centers near and far."""
+    likelihood = IntegerLogistic(3)
+    with torch.no_grad():
+        likelihood.center.copy_(torch.tensor([0.0, -1000.0, 2024.0]))
+        likelihood.log_scale.copy_(torch.tensor([1.0, 12.0, 0.3]).log())
+    widths(likelihood, 1e-9, 0.5, 20.0)
+    theta, v = grid((-8.0, -0.42, 0.0, 0.3, 1.07, 80.0), (-3000.0, -1.0, 0.0, 2.0, 2024.0))
+    return likelihood, theta.expand(-1, 3), v.expand(-1, 3)
+
+
 def categorical() -> tuple[Likelihood, Tensor, Tensor]:
     """Three features with different numbers of levels."""
     likelihood = Categorical((2, 5, 1))
@@ -140,6 +152,7 @@ FAMILIES: tuple[Case, ...] = (
     gaussian_by_row,
     student_t,
     discretised_logistic,
+    integer,
     categorical,
     ordinal,
     poisson,

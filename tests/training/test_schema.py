@@ -22,7 +22,7 @@ words = names.map(str.strip).filter(lambda word: word and word.lower() not in MI
 @st.composite
 def columns(draw: st.DrawFn, name: str) -> Column:
     """Any column that a schema can have."""
-    kind = draw(st.sampled_from(["numeric", "categorical", "ordinal", "binary", "count"]))
+    kind = draw(st.sampled_from(["numeric", "integer", "categorical", "ordinal", "binary", "count"]))
     sizes = {"categorical": (1, 4), "ordinal": (1, 4), "binary": (2, 2)}.get(kind)
     vocabulary = None
     if sizes and (kind != "binary" or draw(st.booleans())):
@@ -102,7 +102,8 @@ def test_a_schema_is_text_to_be_read_by_people() -> None:
         (COLUMN + "kind = 1", "s.toml: line 1, column 'a': kind must be a text"),
         (
             COLUMN + 'kind = "number"',
-            "s.toml: line 1, column 'a': kind 'number' is none of numeric, categorical, ordinal, binary, count",
+            "s.toml: line 1, column 'a': kind 'number' is none of "
+            "numeric, integer, categorical, ordinal, binary, count",
         ),
         (COLUMN + 'time = "unix"', "s.toml: line 1, column 'a': time 'unix' is none of epoch, iso8601"),
         (COLUMN + 'unknown = "x"', "s.toml: line 1, column 'a': unknown 'x' is none of other, reject"),

@@ -16,14 +16,15 @@ COLUMNS = (
     Column(name="on", kind="binary"),
     Column(name="starts", kind="count"),
     Column(name="speed"),
+    Column(name="year", kind="integer"),
 )
-TABLE = Inputs(kind="table", shape=(5,), dtype="float64", columns=COLUMNS, clamp=100.0)
+TABLE = Inputs(kind="table", shape=(6,), dtype="float64", columns=COLUMNS, clamp=100.0)
 GREY = IMAGE.model_copy(update={"range": (0.0, 255.0)})
 
 
 def rows() -> np.ndarray:
     """Eight right ones, with what is missing."""
-    x = np.tile([[2.0, 2, 1, 7, -1e9], [0, 0, 0, 2.0**24, 1e9]], (4, 1))
+    x = np.tile([[2.0, 2, 1, 7, -1e9, -(2.0**24)], [0, 0, 0, 2.0**24, 1e9, 2024]], (4, 1))
     x[3] = np.nan
     return x
 
@@ -44,6 +45,7 @@ def test_right_values_and_missing_ones_pass() -> None:
         (2, -1.0, "kind binary needs whole numbers from 0 to 1; column 'on' has -1 in row 5"),
         (3, -2.0, "kind count needs whole numbers from 0 to 16777216; column 'starts' has -2 in row 5"),
         (3, 1.5, "column 'starts' has 1.5 in row 5"),
+        (5, 0.5, "integer needs whole numbers from -16777216 to 16777216; column 'year' has 0.5 in row 5"),
         (3, 2.0**24 + 1, "column 'starts' has 16777217 in row 5"),
     ],
 )

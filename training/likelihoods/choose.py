@@ -10,6 +10,7 @@ from training.likelihoods.categorical import Categorical
 from training.likelihoods.continuous_bernoulli import ContinuousBernoulli
 from training.likelihoods.count import NegativeBinomial, Poisson
 from training.likelihoods.gaussian import Gaussian
+from training.likelihoods.integer import IntegerLogistic
 from training.likelihoods.likelihood import Likelihood
 from training.likelihoods.location_scale import Sigma
 from training.likelihoods.logistic import DiscretisedLogistic
@@ -36,8 +37,9 @@ def make_likelihood(
     """
     The likelihood of *inputs*, with the parameters that it starts from.
 
-    Of a table each column has the family of its kind: categorical, ordinal and binary columns their own, count columns
-    *count*, numeric ones *family*. Of all else every feature has *family*. *sigma*, *sigma_value*: see `LocationScale`.
+    Of a table each column has the family of its kind: integer, categorical, ordinal and binary columns their own, count
+    columns *count*, numeric ones *family*. Of all else every feature has *family*. *sigma*, *sigma_value*: see
+    `LocationScale`.
     *levels*: of a discretised logistic; 0: see `support.levels_of`.
     Raises DataError where the family does not fit the inputs.
     """
@@ -52,7 +54,7 @@ def make_likelihood(
         if kind == "numeric":
             block = _of_family(inputs, family, len(members), sigma, sigma_value, levels)
         else:
-            block = _of_kind(kind, columns, count)
+            block = _of_kind(kind, columns, count, sigma, sigma_value)
         parts.append((block, tuple(members)))
     return parts[0][0] if len(parts) == 1 else Mixed(parts)
 
@@ -69,7 +71,9 @@ def _block(column: Column) -> tuple[str, int]:
     return column.kind, 0
 
 
-def _of_kind(kind: str, columns: list[Column], count: Count) -> Likelihood:
+def _of_kind(kind: str, columns: list[Column], count: Count, sigma: Sigma, sigma_value: float) -> Likelihood:
+    if kind == "integer":
+        return IntegerLogistic(len(columns), sigma, sigma_value)
     if kind == "binary":
         return Bernoulli(len(columns))
     if kind == "count":

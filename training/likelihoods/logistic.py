@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -12,11 +13,12 @@ from training.likelihoods.likelihood import Rows, mix
 from training.likelihoods.location_scale import LocationScale, Sigma
 from training.likelihoods.special import log1mexp, softplus
 
-_LOGIT_95 = math.log(0.975 / 0.025)
+LOGIT_95: Final = math.log(0.975 / 0.025)
 _FAR = 1e6  # an edge that is not there, in ranges
-_SHARPEST = 16  # levels in which the least scale goes: the level of the location then has 99.97 % of the mass
+SHARPEST: Final = 16  # levels in which the least scale goes: the level of the location then has 99.97 % of the mass
 _WINDOW = 4  # edges about the location that the mean adds up one by one
-_LEAST_U, _MOST_U = 2.0**-24, 1 - 2.0**-24
+LEAST_U: Final = 2.0**-24
+MOST_U: Final = 1 - 2.0**-24
 
 
 class DiscretisedLogistic(LocationScale):
@@ -36,7 +38,7 @@ class DiscretisedLogistic(LocationScale):
         self.last = levels - 1
         super().__init__(features, sigma, sigma_value, jump=1 / self.last)
         self.bounds = (low, high)
-        self.log_sigma_min.fill_(-math.log(_SHARPEST * self.last))
+        self.log_sigma_min.fill_(-math.log(SHARPEST * self.last))
 
     def energy(self, theta: Tensor, v: Tensor) -> Tensor:
         """Energy = softplus(-a) + softplus(b) - log(1 - exp(-2 h / s))."""
@@ -71,12 +73,12 @@ class DiscretisedLogistic(LocationScale):
     def draw(self, theta: Tensor, u: Tensor) -> Tensor:
         """The quantile of u, rounded to a level."""
         location, scale = self._in_levels(theta)
-        share = u[:, 0].clamp(_LEAST_U, _MOST_U)
+        share = u[:, 0].clamp(LEAST_U, MOST_U)
         return self._cut((location + scale * (share.log() - (1 - share).log())).round())
 
     def adapt(self, rows: Rows) -> tuple[Tensor, Tensor]:
         """The bias is the mean, and the scale to begin with that of a logistic with the variance of the rows."""
-        least = torch.full_like(self.log_sigma_min, -math.log(_SHARPEST * self.last))
+        least = torch.full_like(self.log_sigma_min, -math.log(SHARPEST * self.last))
         log_scale = (rows.variance().sqrt() * (math.sqrt(3) / math.pi)).log()
         own = rows._replace(scale=torch.ones_like(rows.scale), floor=least)
         return self.adapt_location(own, torch.maximum(log_scale, least))
@@ -105,7 +107,7 @@ class DiscretisedLogistic(LocationScale):
 
     def _ends(self, location: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
         """The first levels j with F(j + 1/2) of 2.5 % and 97.5 %."""
-        half = _LOGIT_95 * scale
+        half = LOGIT_95 * scale
         return self._cut((location - half - 0.5).ceil()), self._cut((location + half - 0.5).ceil())
 
     def _mean(self, location: Tensor, scale: Tensor) -> Tensor:
