@@ -1,5 +1,5 @@
 """
-Every answer that the OpenAPI document shows, from the real service on the shipped example.
+Every answer that the OpenAPI document shows, from the real service on the shipped example, and on a table.
 
 `python -m tests.openapi` (make openapi) records them in service/examples.json and writes docs/openapi.json; the tests
 compare. Needs no network but the loopback interface.
@@ -18,6 +18,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,12 +32,16 @@ from service.settings import Settings
 from service.statistics import Statistics
 from service.web import make_web
 from tests.bundles import publish, reseal
+from tests.mixed import make_mixed
 from tests.server import Server
 
 ROOT = Path(__file__).parent.parent
 BUNDLE = ROOT / "deploy/models/digits"
 EXAMPLES = ROOT / "service/examples.json"
 DOCUMENT = ROOT / "docs/openapi.json"
+IMAGES, TABLE = "digits", "pumps"
+"""The models that examples are of: the shipped one, and where an example's "of" says so, a table."""
+
 VARYING = {"v2_statistics", "v2_model_statistics", "v2_model_version_statistics"}
 """Operations whose replies are other numbers each time."""
 
@@ -44,6 +49,8 @@ COUNTED = {"deadline-exceeded", "headers-too-large"}
 """Errors that tell of seconds or bytes, which are others each time."""
 
 REQUEST_ID = "order-17"
+_INSTANT = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z")
+_MOMENT = timedelta(seconds=100)  # a thousandth of the standard deviation of the table's instants
 WATCHER = "a-key-of-prometheus"
 _STATUS = {error.type: error.status for error in ServiceError.__subclasses__()}
 _ROWS: dict[str, dict[str, Any]] = {
@@ -74,14 +81,28 @@ def answer(reply: httpx.Response, kind: str = "") -> Answer:
     return Answer(reply.request.method, path, reply.status_code, headers, reply.content, kind)
 
 
-def examples(document: dict[str, Any], server: Server) -> Iterator[tuple[str, str, Answer]]:
-    """Each documented request, sent: the operation's id, the example's name, the answer."""
+@contextlib.contextmanager
+def serving(model: str) -> Iterator[Server]:
+    """The service on the model that examples are of: the shipped one, or the table of tests/mixed.py."""
+    with contextlib.ExitStack() as stack:
+        bundle = BUNDLE
+        if model == TABLE:
+            bundle = make_mixed(Path(stack.enter_context(tempfile.TemporaryDirectory())) / TABLE)
+        yield stack.enter_context(Server(bundle, device="cpu"))
+
+
+def examples(document: dict[str, Any], server: Server, model: str = IMAGES) -> Iterator[tuple[str, str, Answer]]:
+    """Each documented request to *model*, sent: the operation's id, the example's name, the answer."""
+    known = json.loads(EXAMPLES.read_text("utf-8"))["operations"]
     for path, item in document["paths"].items():
         for method, operation in item.items():
             values = {p["name"]: p["example"] for p in operation["parameters"] if p.get("in") == "path"}
             sent = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("examples", {})
             replies = operation["responses"]["200"]["content"].get("application/json", {}).get("examples", {})
+            of = {name: one.get("of", IMAGES) for name, one in known.get(operation["operationId"], {}).items()}
             for name in sent or replies or {"": None}:
+                if of.get(name, IMAGES) != model:
+                    continue
                 body = {"json": sent[name]["value"]} if sent else {}
                 reply = server.client.request(method, path.format(**values), **body)
                 yield operation["operationId"], name, answer(reply)
@@ -265,14 +286,34 @@ def _raw(server: Server, path: str, kind: str, headers: dict[str, str]) -> Answe
 
 
 def near(recorded: Any, real: Any) -> bool:
-    """Whether the two are the same but for the last digits of their numbers."""
+    """Whether the two are the same but for the last digits of their numbers, and of instants."""
     if isinstance(recorded, dict):
         return isinstance(real, dict) and list(recorded) == list(real) and all(near(recorded[k], real[k]) for k in real)
     if isinstance(recorded, list):
         return isinstance(real, list) and len(recorded) == len(real) and all(map(near, recorded, real))
+    if (
+        isinstance(recorded, str)
+        and isinstance(real, str)
+        and _INSTANT.fullmatch(recorded)
+        and _INSTANT.fullmatch(real)
+    ):
+        return abs(datetime.fromisoformat(recorded) - datetime.fromisoformat(real)) < _MOMENT
     if isinstance(recorded, float) or isinstance(real, float):
         return type(real) in (int, float) and math.isclose(recorded, real, rel_tol=2e-3, abs_tol=2e-3)
     return type(recorded) is type(real) and bool(recorded == real)
+
+
+def as_recorded(real: Any, recorded: Any) -> Any:
+    """
+    A reply of the table, under the bundle_id that was recorded.
+
+    The table's bundle is made anew each time, and another release of PyTorch, or another processor, gives it another.
+    """
+    if not isinstance(real, dict) or not isinstance(recorded, dict):
+        return real
+    same = {"bundle_id": recorded["bundle_id"]} if "bundle_id" in real and "bundle_id" in recorded else {}
+    parts = {name: as_recorded(real[name], recorded.get(name)) for name in ("model", "parameters") if name in real}
+    return {**real, **parts, **same}
 
 
 def rounded(value: Any) -> Any:
@@ -306,12 +347,15 @@ def record(found: dict[str, Any]) -> None:
     for one in [one for operation in found["operations"].values() for one in operation.values()]:
         one.setdefault("reply", None)
     EXAMPLES.write_text(pretty(found), "utf-8")
-    with Server(BUNDLE, device="cpu") as server:
-        document = server.client.get("/openapi.json").json()
-        for operation_id, name, reply in examples(document, server):
-            assert reply.status == 200, reply
-            if name:
-                keep(found["operations"][operation_id][name], "reply", reply.json(), operation_id in VARYING)
+    for model in (IMAGES, TABLE):
+        with serving(model) as server:
+            document = server.client.get("/openapi.json").json()
+            for operation_id, name, reply in examples(document, server, model):
+                assert reply.status == 200, reply
+                if name:
+                    place = found["operations"][operation_id][name]
+                    real = as_recorded(reply.json(), place["reply"]) if model == TABLE else reply.json()
+                    keep(place, "reply", real, operation_id in VARYING)
     EXAMPLES.write_text(pretty(found), "utf-8")
 
 
