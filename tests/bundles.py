@@ -14,7 +14,7 @@ import torch
 from service.inputs import Column, Inputs
 from service.manifest import Data
 from training.assemble import HeldOut, build_bundle
-from training.likelihoods.choose import Family
+from training.likelihoods.choose import Count, Family, as_they_are
 from training.models.mlp import VAE, VAEConfig
 from training.output import write
 
@@ -44,11 +44,18 @@ def image_rows(n: int, seed: int = 0) -> np.ndarray:
 
 
 def make_bundle(
-    model_dir: Path, inputs: Inputs, family: Family, x: np.ndarray, version: int = 1, latent_dim: int = 4
+    model_dir: Path,
+    inputs: Inputs,
+    family: Family,
+    x: np.ndarray,
+    version: int = 1,
+    latent_dim: int = 4,
+    count: Count = "negative-binomial",
 ) -> Path:
     """An untrained VAE on *inputs* as a bundle, calibrated on the second half of the rows *x*."""
     torch.set_num_threads(1)
-    config = VAEConfig(latent_dim=latent_dim, hidden=(8,), likelihood=family, standardise=family != "bernoulli")
+    standardise = not as_they_are(inputs, family)
+    config = VAEConfig(latent_dim=latent_dim, hidden=(8,), likelihood=family, standardise=standardise, count=count)
     vae = VAE(inputs, config, seed=version)
     vae.adapt(x[: len(x) // 2])
     calibration = x[len(x) // 2 :]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from service.bundle import Bundle
 from service.engine import Engine
+from tests.training.machines import fit_machines
 from tests.training.small import Fitted, fit_gappy, fit_table
 
 
@@ -24,3 +26,9 @@ def engine(fitted: Fitted) -> Engine:
 def gappy() -> Fitted:
     """A Gaussian VAE of a table with missing values, fitted for a moment, and its bundle. Not to be changed."""
     return fit_gappy()
+
+
+@pytest.fixture(scope="session")
+def machines() -> Bundle:
+    """The bundle of a table with a column of each kind, and missing values. Not to be changed."""
+    return fit_machines()

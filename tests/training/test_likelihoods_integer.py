@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import special, stats
 
-from service.manifest import Column, Inputs
+from service.inputs import Column, Inputs
 from tests.training.exported import Floats, sobol
 from tests.training.test_likelihoods_levels import rows_of
 from training.data import CLAMP

@@ -16,8 +16,8 @@ from training.data import from_arrays, image_inputs, table_inputs
 from training.evaluate import evaluate
 from training.report.drawing import plain
 from training.report.make import make
+from training.report.marginals import kolmogorov_smirnov
 from training.report.sheets import MOST_PIXELS, Pixels, sheet
-from training.report.tables import kolmogorov_smirnov
 from training.report.wording import number, percent, signed
 
 Array = NDArray[np.generic]

@@ -79,6 +79,12 @@ class Images:
                 ]
             )
             panels.append(Panel(sheet(_rows(real, side), "Held-out images"), "Held out, for comparison."))
+        note = "Shown is the mean of p(x|z), as the service's sample gives it, without the noise of the pixels."
+        if material.draws:
+            drawn = self._pixels(material.draw(z[: side * side // 2], 14))
+            words = "The upper half of them, each a draw of p(x|z): with the noise of the pixels."
+            panels.insert(1, Panel(sheet(_rows(drawn, side), "Draws of images from the model"), words))
+            note = "The service's sample answers with the mean of p(x|z), without the noise of the pixels."
         look = (
             "Rows of the latent space drawn from the prior N(0, I) and decoded. They should look like the data: "
             "blurred "
@@ -89,7 +95,7 @@ class Images:
             section,
             look,
             panels,
-            "Shown is the mean of p(x|z), as the service's sample gives it, without the noise of the pixels.",
+            note,
         )
 
     def interpolations(self, section: Section, paths: list[Path]) -> Section:

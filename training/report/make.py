@@ -12,6 +12,7 @@ from training.report.drawing import Inline, drawing
 from training.report.images import Images
 from training.report.latents import map_of, used
 from training.report.learning import learning
+from training.report.marginals import Marginals
 from training.report.material import Material
 from training.report.page import Section, render
 from training.report.paths import norms, paths, prior
@@ -41,6 +42,7 @@ def with_report(bundle: Bundle, material: Material) -> Bundle:
 def _pictures(material: Material, inline: Inline) -> Sequence[Section]:
     image = material.manifest.inputs.kind == "image"
     by_row = Images(material) if image else Tables(material, inline)
+    by_draw = by_row if isinstance(by_row, Images) else Marginals(material, inline)
     by_walk = Images(material) if image else Walks(material, inline)
     walks, latents = paths(material), material.manifest.latent.dim
     rebuilt = Section("reconstructions", "Reconstructions")
@@ -51,7 +53,7 @@ def _pictures(material: Material, inline: Inline) -> Sequence[Section]:
         by_row.reconstructions(rebuilt)
         if len(material.rows)
         else replace(rebuilt, missing="there are no held-out rows"),
-        by_row.samples(Section("samples", "Samples"), drawn),
+        by_draw.samples(Section("samples", "Samples"), drawn),
         used(material, inline),
         by_walk.traversals(Section("traversals", "What each latent means")),
         map_of(material, inline),

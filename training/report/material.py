@@ -7,7 +7,7 @@ n rows, L latents, C features.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
@@ -29,7 +29,7 @@ MOST_SHOWN: Final = 2000
 """Rows that figures are made of; evaluations are of all rows."""
 
 ACTIVE: Final = 0.01
-_NORMAL_95: Final = 1.959963984540054
+_CHUNK_VALUES = 2**22
 
 
 @dataclass(frozen=True)
@@ -123,17 +123,27 @@ class Material:
         return mu.astype(np.float64), logvar.astype(np.float64)
 
     def decode(self, z: Floats) -> Floats:
-        """The mean of p(x|z) in original units: (n, L) -> (n, C)."""
-        return self._decoded(z, ("mean",))[0]
+        """The mean of p(x|z) in original units, of categories the most probable one: (n, L) -> (n, C)."""
+        step = max(1, _CHUNK_VALUES // self.manifest.inputs.features)
+        return self._joined("decoder", "mean", ({"z": part} for part in _parts(z, step)))
+
+    @property
+    def draws(self) -> bool:
+        """Whether the bundle has the graph that draws from p(x|z); older ones have not."""
+        return self.manifest.capabilities.draw
 
     def draw(self, z: Floats, seed: int) -> Floats:
-        """One draw of p(x|z) for each z, from its mean and its 95 % interval: (n, L) -> (n, C)."""
-        mean, lower, upper = self._decoded(z, ("mean", "lower", "upper"))
+        """
+        One draw from p(x|z) for each z, in original units, of the families that were fitted: (n, L) -> (n, C).
+
+        By the graph `observe`, as the service draws; where `draws` says that it is there.
+        """
+        shape = next(t.shape for t in self.manifest.graphs["observe"].inputs if t.name == "u")
+        each = [int(size) for size in shape[1:]]
         generator = np.random.default_rng([self.seed, seed])
-        if self.manifest.likelihood[0].family == "bernoulli":
-            return (generator.random(mean.shape) < mean).astype(np.float64)
-        drawn: Floats = mean + (upper - lower) / (2 * _NORMAL_95) * generator.standard_normal(mean.shape)
-        return drawn
+        step = max(1, _CHUNK_VALUES // int(np.prod(each)))
+        feeds = ({"z": part, "u": generator.random((len(part), *each), np.float32)} for part in _parts(z, step))
+        return self._joined("observe", "x", feeds)
 
     def expected(self, x: Array) -> tuple[Floats, Floats, Floats]:
         """What the model expects of rows that it sees, and the 95 % interval: (n, *shape) -> (n, C) three times."""
@@ -142,21 +152,42 @@ class Material:
         expected, lower, upper = (got[name].astype(np.float64) for name in ("expected", "lower", "upper"))
         return expected, lower, upper
 
-    def standardised(self, x: Array) -> Floats:
-        """Tables in units of each column's standard deviation, as the model has them: (n, C) -> (n, C), clamped."""
+    @cached_property
+    def unordered(self) -> NDArray[np.bool_]:
+        """Which features are categories without an order, whose numbers are names: (C,)."""
+        names = [n for part in self.manifest.likelihood if part.family == "categorical" for n in part.columns or ()]
+        return np.isin(self.manifest.inputs.names, names)
+
+    @cached_property
+    def units(self) -> tuple[Floats, Floats]:
+        """
+        What figures have in the place of 0 and 1 standard deviation: center and scale of each feature, (C,) each.
+
+        Of numeric columns those of the model. Counts, levels, 0 and 1 pass into it as they are: theirs are the mean and
+        the standard deviation of `rows`. Of categories, and of all that is no table, 0 and 1.
+        """
         columns = self.manifest.inputs.columns
-        if columns is None:
-            return x.astype(np.float64)
-        center = np.array([0.0 if column.center is None else column.center for column in columns])
-        scale = np.array([1.0 if column.scale is None else column.scale for column in columns])
+        center, scale = np.zeros(self.manifest.inputs.features), np.ones(self.manifest.inputs.features)
+        for c, column in enumerate(columns or ()):
+            seen = self.rows[:, c].astype(np.float64)
+            seen = seen[~np.isnan(seen)]
+            if column.kind == "numeric" and column.center is not None and column.scale is not None:
+                center[c], scale[c] = column.center, column.scale
+            elif not self.unordered[c] and len(seen):
+                center[c], scale[c] = seen.mean(), float(seen.std()) or 1.0
+        return center, scale
+
+    def standardised(self, x: Array) -> Floats:
+        """Rows in `units`: (n, C) -> (n, C), clamped as the model does it."""
+        center, scale = self.units
         with np.errstate(over="ignore"):
             u: Floats = (x.astype(np.float64) - center) / scale
         return u.clip(-self.manifest.inputs.clamp, self.manifest.inputs.clamp)
 
-    def _decoded(self, z: Floats, names: tuple[str, ...]) -> list[Floats]:
-        step = max(1, 2**22 // self.manifest.inputs.features)
-        parts = [
-            self.engine.run("decoder", {"z": z[start : start + step].astype(np.float32)}, names)
-            for start in range(0, len(z), step)
-        ]
-        return [np.concatenate([part[n].reshape(len(part[n]), -1) for part in parts]).astype(np.float64) for n in names]
+    def _joined(self, graph: str, output: str, feeds: Iterable[dict[str, NDArray[np.float32]]]) -> Floats:
+        parts = [self.engine.run(graph, feed, (output,))[output] for feed in feeds]
+        return np.concatenate([part.reshape(len(part), -1) for part in parts]).astype(np.float64)
+
+
+def _parts(z: Floats, most: int) -> Iterator[NDArray[np.float32]]:
+    return (z[start : start + most].astype(np.float32) for start in range(0, len(z), most))

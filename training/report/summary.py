@@ -22,7 +22,7 @@ def summary(material: Material) -> Head:
     what = {"table": f"{inputs.features:,} columns", "image": f"images, {shape} ({inputs.layout})"}.get(
         inputs.kind, shape
     )
-    family = manifest.likelihood[0].family
+    family = " and ".join(dict.fromkeys(part.family for part in manifest.likelihood))
     latents = f"{manifest.latent.dim} latent{'' if manifest.latent.dim == 1 else 's'}"
     subtitle = f"A variational autoencoder of {what}: {family} likelihood, {latents}. Made {manifest.created}."
     return Head(
