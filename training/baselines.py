@@ -2,7 +2,8 @@
 The baselines: what a VAE must beat to be worth its while, fitted to the same rows and scored on the same rows.
 
 Norm, probabilistic PCA, Mahalanobis distance, Gaussian mixture, nearest neighbour and isolation forest, by
-scikit-learn, on standardised rows, one setting each. Higher scores are more anomalous. Knows arrays; no VAE.
+scikit-learn, on standardised rows of numbers (see numbers.py), one setting each. Higher scores are more anomalous.
+Knows arrays; no VAE.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from threadpoolctl import threadpool_limits
 
 from service.inputs import Inputs
 from training.densities import MIXTURE_ROWS, Mixture, ProbabilisticPCA, Standard
+from training.numbers import width
 
 Array = NDArray[np.generic]
 Floats = NDArray[np.float64]
@@ -50,7 +52,7 @@ _CHUNK_VALUES = 2**22
 
 
 def most_rows(features: int) -> int:
-    """How many training rows the baselines learn from."""
+    """How many training rows the baselines learn from, by the numbers that a row becomes."""
     return max(100, min(MOST_ROWS, MOST_VALUES // features))
 
 
@@ -81,7 +83,7 @@ class Baselines:
         with threadpool_limits(1):
             parts = [
                 {name: function(u) for name, function in functions.items()}
-                for u in map(self.standard, _chunks(x, max(1, _CHUNK_VALUES // max(1, x[0].size))))
+                for u in map(self.standard, _chunks(x, max(1, _CHUNK_VALUES // len(self.standard.scale))))
             ]
         return {name: np.concatenate([part[name] for part in parts]) for name in functions}
 
@@ -92,7 +94,8 @@ def fit_baselines(train: Array, validation: Array, inputs: Inputs, components: i
 
     More than `most_rows` rows are thinned to that many. One thread, so that the same rows give the same figures.
     """
-    train = thinned(train, most_rows(inputs.features), seed)
+    features = width(inputs)
+    train = thinned(train, most_rows(features), seed)
     validation = thinned(validation, 2000, seed)
     standard = Standard(train, inputs)
     left_out: dict[str, str] = {}
@@ -104,7 +107,7 @@ def fit_baselines(train: Array, validation: Array, inputs: Inputs, components: i
         described = {"norm": "Euclidean length of the standardised row", "knn": "distance to the nearest training row"}
         if varies.any():
             pca = ProbabilisticPCA(u[:, varies], floor, components, seed)
-            few: Floats = thinned(u[:, varies], max(100, min(MIXTURE_ROWS, MOST_VALUES // 5 // inputs.features)), seed)
+            few: Floats = thinned(u[:, varies], max(100, min(MIXTURE_ROWS, MOST_VALUES // 5 // features)), seed)
             mixture = Mixture(few, standard(validation)[:, varies], floor, seed)
             described["ppca"] = f"-log p(x), {pca.components} components"
             described["gmm"] = f"-log p(x), {mixture.components} components, {mixture.covariance} covariance"
@@ -112,12 +115,12 @@ def fit_baselines(train: Array, validation: Array, inputs: Inputs, components: i
             detectors |= {"ppca": lambda u: -densities["ppca"](u), "gmm": lambda u: -densities["gmm"](u)}
         else:
             left_out |= dict.fromkeys(("ppca", "gmm"), "every column is constant")
-        if inputs.features <= MOST_FEATURES:
+        if features <= MOST_FEATURES:
             detectors["mahalanobis"] = _mahalanobis(u)
             described["mahalanobis"] = "with Ledoit and Wolf's covariance"
         else:
             left_out["mahalanobis"] = f"more than {MOST_FEATURES:,} features"
-        neighbours = NearestNeighbors(n_neighbors=1, algorithm="brute" if inputs.features > 15 else "auto").fit(u)
+        neighbours = NearestNeighbors(n_neighbors=1, algorithm="brute" if features > 15 else "auto").fit(u)
         detectors["knn"] = lambda u: neighbours.kneighbors(u)[0][:, -1]
         forest = IsolationForest(random_state=seed).fit(u)
         detectors["iforest"] = lambda u: -forest.score_samples(u)

@@ -41,8 +41,8 @@ def contest(
     AUROC and average precision of every score kind and every baseline, and the baselines' mean log p(x) in nats.
 
     *x*, *anomalies*: held-out rows; *train*, *validation*: what the baselines learn from; all (n, *shape). Without
-    anomalies: the rows of *x* with each feature shuffled by itself, which breaks dependence and keeps marginals. To the
-    baselines a missing value is the mean.
+    anomalies: the rows of *x* with each feature shuffled by itself, which breaks dependence and keeps marginals. What
+    the baselines are given in the place of what is no number is told in sentences, "given".
     """
     inputs, seen = bundle.manifest.inputs, bundle.manifest.latent.dim
     baselines = fit_baselines(train, validation, inputs, seen, seed)
@@ -60,6 +60,7 @@ def contest(
         "ranking": {name: _ranking(inside[name], outside[name]) for name in inside},
         "described": {name: baselines.described[name] for name in baselines.detectors},
         "left_out": dict(baselines.left_out),
+        "given": list(baselines.standard.numbers.told()),
         "kind": kind,
         "best": best,
         "lead": round(lead, 4),

@@ -3,7 +3,8 @@ Densities to hold a VAE against: probabilistic PCA and a Gaussian mixture, in na
 
 They share with the VAE what decides a density's height: the standardisation (and its Jacobian), the clamp, and the
 floor under every sigma. A constant column has no density of its own; it gets a normal of the floor's width, the
-best that the VAE can do there too. Fitting is scikit-learn's. n rows, C features, D of them not constant.
+best that the VAE can do there too. Fitting is scikit-learn's. n rows, C features, E numbers that they become, D of
+these not constant.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from service.inputs import Inputs
-from training.moments import constant, log_sigma_floor, moments
+from training.moments import constant
+from training.numbers import Numbers
 
 Array = NDArray[np.generic]
 Floats = NDArray[np.float64]
@@ -34,29 +36,27 @@ _MIXTURES: Final = (("diag", 1), ("full", 1), ("full", 2), ("full", 4), ("full",
 
 class Standard:
     """
-    Rows as the detectors take them: u = clamp((x - center) / scale), (n, *shape) -> (n, C) float64.
+    Rows as the detectors take them: u = clamp((x - center) / scale), (n, *shape) -> (n, E) float64.
 
-    A missing value, NaN, becomes the mean: none of the detectors knows of missing values.
-
-    *varies*: (C,), false for a table's columns in which all training rows agree. *floor*: (C,), the least sigma,
-    standardised.
+    Of numbers E is C, and x is the row; what is not a number, or is missing, see `Numbers`. *varies*: (E,), false for a
+    table's numbers in which all training rows agree. *floor*: (E,), the least sigma, standardised.
     """
 
     def __init__(self, train: Array, inputs: Inputs) -> None:
-        self.center, self.scale = moments(train, inputs)
-        self.floor = np.exp(log_sigma_floor(train, inputs, self.scale))
-        self.varies = ~constant(train) if inputs.kind == "table" else np.ones(inputs.features, bool)
+        self.numbers = Numbers(train, inputs)
+        self.center, self.scale, self.floor = self.numbers.center, self.numbers.scale, self.numbers.floor
         self.clamp = max(inputs.clamp, CLAMP)
+        self.varies = np.ones(len(self.scale), bool)
+        if inputs.kind == "table":
+            self.varies = ~constant(self(train))
 
     def __call__(self, x: Array) -> Floats:
         """Standardise."""
-        flat = x.reshape(len(x), -1).astype(np.float64)
-        with np.errstate(over="ignore"):  # an infinity is clamped like any other distance
-            u: Floats = (flat - self.center) / self.scale
-        return np.where(np.isnan(u), 0.0, u.clip(-self.clamp, self.clamp))
+        u: Floats = self.numbers(x).clip(-self.clamp, self.clamp)
+        return u
 
     def constant_log_px(self, u: Floats) -> Floats:
-        """The log density of the constant features, and the Jacobian of all: (n, C) -> (n,), original units."""
+        """The log density of the constant numbers, and the Jacobian of all: (n, E) -> (n,), original units."""
         r = u[:, ~self.varies] / self.floor[~self.varies]
         peak = -0.5 * math.log(2 * math.pi) - np.log(self.floor[~self.varies])
         total: Floats = (peak - 0.5 * np.square(r)).sum(axis=1) - np.log(self.scale).sum()

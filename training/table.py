@@ -55,5 +55,6 @@ def _baselines(found: Mapping[str, Any] | None, log_px: float) -> list[str]:
         label = f"  {NAMES[name]}" if name in NAMES else f"  VAE, {name}"
         density = f"{densities[name]:>12.3f}" if name in densities else ""
         out.append(f"{label:<34}{row['auroc']:>10.4f}{row['average_precision']:>16.4f}{density}")
+    out += [f"  {text}" for text in found.get("given", [])]
     out += [f"  {NAMES[name]}: not run, {reason}" for name, reason in found["left_out"].items()]
     return [*out, verdict(found), *filter(None, [norm_alarm(found)])]

@@ -43,6 +43,7 @@ def peers(material: Material) -> Section:
             "log p(x) is in nats of the original units for all (the VAE's is a lower bound), each with its standard "
             "error."
         )
+    notes += found.get("given", [])
     notes += [f"{NAMES[name]} was left out: {reason}." for name, reason in found["left_out"].items()]
     return Section(ID, TITLE, look, contest_verdicts(material), tables=(_table(found, material),), note=" ".join(notes))
 
