@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from service import calibration, scores
 from service.bundle import CALIBRATION, Bundle
 from service.calls import Rows
+from service.discoveries import Discoveries, discover
 from service.errors import BundleError, Unsupported
 from service.manifest import Calibrated
 
@@ -38,6 +39,7 @@ class Plan:
     explain: int
     components: bool
     outputs: tuple[str, ...]
+    fdr: float | None = None
 
     @property
     def entry(self) -> Calibrated:
@@ -103,7 +105,8 @@ class Scored:
     B scored rows. *rate*: of complete rows, None where the plan has no threshold for them.
 
     *is_anomaly* is masked for rows whose bin has no threshold, and None where no bin has one. *masked* is None, and
-    *reason* too, where no row misses a value. *reason*: why a threshold is not there that a row needs.
+    *reason* too, where no row misses a value. *reason*: why a threshold is not there that a row needs. *discoveries*:
+    None where the plan has no false-discovery rate.
     """
 
     scores: Floats
@@ -114,6 +117,7 @@ class Scored:
     explanations: list[list[FeaturePart]] | None
     masked: Masked | None = None
     reason: str | None = None
+    discoveries: Discoveries | None = None
 
 
 class Anomaly:
@@ -139,13 +143,21 @@ class Anomaly:
         self._entries = {key: tuple(bins[index] for index in sorted(bins)) for key, bins in by_bin.items()}
 
     def plan(
-        self, *, kind: str | None, samples: int | None, alpha: float | None, explain: int = 0, components: bool = False
+        self,
+        *,
+        kind: str | None,
+        samples: int | None,
+        alpha: float | None,
+        fdr: float | None = None,
+        explain: int = 0,
+        components: bool = False,
     ) -> Plan:
         """
         Resolve what a request asks: None means the bundle's default, *explain* is the number of features a row.
 
-        Raises Unsupported for a score that was not calibrated or has no parts by feature, and for an *alpha* named
-        by the caller that the calibration rows are too few for.
+        *fdr*: the false-discovery rate over the rows; None: not asked for. Raises Unsupported for a score that was not
+        calibrated or has no parts by feature, and for an *alpha* named by the caller, or an *fdr*, that the
+        calibration rows are too few for.
         """
         entries = self._bins(kind or self._scoring.kind, samples or self._scoring.samples)
         entry = entries[0]
@@ -158,6 +170,9 @@ class Anomaly:
         )
         if reasons[0] is not None and alpha is not None:
             raise Unsupported(reasons[0], field="alpha", limit=1 / (entry.rows + 1), value=alpha, rows_needed=needed)
+        if fdr is not None and entry.rows < (needed := calibration.rows_needed(fdr)):
+            told = f"fdr {fdr:g} needs {needed} calibration rows; the bundle has {entry.rows}"
+            raise Unsupported(told, field="fdr", limit=1 / (entry.rows + 1), value=fdr, rows_needed=needed)
         outputs = scores.SCORE_OUTPUTS[entry.kind]
         if components:
             outputs += ("log_w", "log_px_z", "kl", "latent_term")
@@ -166,7 +181,7 @@ class Anomaly:
                 able = ", ".join(scores.FEATURE_OUTPUTS)
                 raise Unsupported(f"{entry.kind} has no parts by feature; those that have: {able}", field="explain")
             outputs += (scores.FEATURE_OUTPUTS[entry.kind], "expected", "lower", "upper")
-        return Plan(entries, level, thresholds, reasons, explain, components, tuple(dict.fromkeys(outputs)))
+        return Plan(entries, level, thresholds, reasons, explain, components, tuple(dict.fromkeys(outputs)), fdr)
 
     def judge(self, plan: Plan, x: Array, outputs: Rows) -> Scored:
         """The answer for rows *x* (B, *shape), NaN where missing, from the scorer's *outputs* for them."""
@@ -175,13 +190,15 @@ class Anomaly:
         rate = None if plan.threshold is None else calibration.false_alarm_rate(plan.entry.rows, plan.alpha)
         shares = np.isnan(x[:, self._may_miss]).mean(axis=1) if len(self._ends) else np.zeros(len(x))
         if not shares.any():
+            p_values = calibration.p_values(self._sorted(plan.entry), values)
             return Scored(
                 scores=values,
-                p_values=calibration.p_values(self._sorted(plan.entry), values),
+                p_values=p_values,
                 rate=rate,
                 is_anomaly=None if plan.threshold is None else values > plan.threshold,
                 components=components,
                 explanations=self._explain(plan, plan.entry, x, outputs) if plan.explain and len(x) else None,
+                discoveries=_discoveries(plan, p_values, np.zeros(len(x), np.int64)),
             )
         bins = calibration.mask_bins(shares, self._ends)
         p_values, decided = np.empty(len(x)), np.zeros(len(x), np.bool_)
@@ -214,6 +231,7 @@ class Anomaly:
             explanations=explanations if plan.explain else None,
             masked=Masked(masked, shares[masked], thresholds[masked], rates[masked]),
             reason=reason,
+            discoveries=_discoveries(plan, p_values, bins),
         )
 
     def _sorted(self, entry: Calibrated) -> Floats:
@@ -262,6 +280,14 @@ class Anomaly:
                 ]
             )
         return explained
+
+
+def _discoveries(plan: Plan, p_values: Floats, bins: NDArray[np.int64]) -> Discoveries | None:
+    """What is flagged together of rows of these mask *bins*, (B,), where that was asked for."""
+    if plan.fdr is None:
+        return None
+    rows = np.array([entry.rows for entry in plan.entries], np.float64)
+    return discover(p_values, 1 / (rows[bins] + 1), plan.fdr)
 
 
 def _components(kind: str, outputs: Rows) -> Components:

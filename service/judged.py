@@ -53,6 +53,14 @@ def judged(plan: Plan, scored: Scored, features: int, table: Table | None, inval
         "p_values": spread(scored.p_values),
         "is_anomaly": flags(scored.is_anomaly, valid, rows),
     }
+    if (found := scored.discoveries) is not None:
+        reply |= {
+            "fdr": plan.fdr,
+            "adjusted_p_values": spread(found.adjusted),
+            "is_discovery": flags(found.flagged, valid, rows),
+        }
+        if found.least is not None:
+            reply["least_discoveries"] = found.least
     if (reason := plan.reason or scored.reason) is not None:
         reply["reason"] = reason
     if (masked := scored.masked) is not None:

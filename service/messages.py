@@ -211,6 +211,11 @@ class AnomalyScoreOptions(_Request):
         description="the false-alarm rate that is_anomaly may have, as a share of normal rows; null: "
         "manifest.scoring.alpha. The smallest that the calibration rows allow is 1 / (rows + 1)",
     )
+    fdr: Alpha | None = Field(
+        None,
+        description="the false-discovery rate q that is_discovery may have over the rows of this request (Benjamini "
+        "and Hochberg): of the rows that it flags a share of at most q is normal, on average; null: not asked for",
+    )
     samples: int | None = Field(
         None,
         ge=1,

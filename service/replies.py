@@ -199,6 +199,26 @@ class AnomalyScoreReply(Reply):
     is_anomaly: list[bool | None] = Field(
         description="p <= alpha: shape [n]; null with the score, or without a threshold (see reason)"
     )
+    fdr: Alpha | Absent = Field(
+        None, description="the false-discovery rate of is_discovery; there with fdr", examples=[0.1]
+    )
+    adjusted_p_values: list[Probability | None] | Absent = Field(
+        None,
+        description="p-values adjusted for the rows of this request (Benjamini and Hochberg), the least fdr at which "
+        "each is flagged: shape [n]; null with the score; there with fdr",
+        examples=[[0.5978, 0.00738]],
+    )
+    is_discovery: list[bool | None] | Absent = Field(
+        None,
+        description="adjusted p <= fdr: shape [n]; null with the score; there with fdr",
+        examples=[[False, True]],
+    )
+    least_discoveries: Annotated[int, Field(ge=1)] | Absent = Field(
+        None,
+        description="how many of these rows must score above all calibration rows before is_discovery can be true of "
+        "any; there with fdr, where the calibration rows are not too few for any number",
+        examples=[1],
+    )
     reason: str | Absent = Field(
         None,
         description="why there is no threshold; there where there is none",

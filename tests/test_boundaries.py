@@ -68,6 +68,7 @@ LAYERS = (
         "allocator",
         "calibration",
         "codec",
+        "discoveries",
         "errors",
         "finite",
         "http",
@@ -85,6 +86,7 @@ LAYERS = (
 
 LEAVES = {
     "calibration",
+    "discoveries",
     "errors",
     "finite",
     "inputs",

@@ -24,7 +24,13 @@ from service.served import Rows, Served
 
 BACKEND = "onnxruntime"
 PLATFORM = "onnxruntime_onnx"
-RENAMED = {"outputs": "mean", "latents": "z", "scores": "score", "p_values": "p_value"}
+RENAMED = {
+    "outputs": "mean",
+    "latents": "z",
+    "scores": "score",
+    "p_values": "p_value",
+    "adjusted_p_values": "adjusted_p_value",
+}
 """Tensors that have another name than the field of a reply that they are."""
 
 FREE = -1
@@ -174,7 +180,7 @@ def _models(served: Served) -> list[Model]:
             told=("degenerate",),
         ),
         Model("reconstruct", x, (mean,)),
-        Model("anomaly-score", x, scores, told=("kind", "samples", "alpha", "reason")),
+        Model("anomaly-score", x, scores, told=("kind", "samples", "alpha", "fdr", "least_discoveries", "reason")),
     ]
 
 
@@ -194,6 +200,8 @@ _SCORES = (
     Tensor("is_anomaly", "INT8", (FREE,)),
     Tensor("threshold", "FP64", (1,)),
     Tensor("false_alarm_rate", "FP64", (2,)),
+    Tensor("adjusted_p_value", "FP64", (FREE,), needs="fdr"),
+    Tensor("is_discovery", "INT8", (FREE,), needs="fdr"),
     *(
         Tensor(f"components.{name}", "FP64", (FREE,), needs="components")
         for name in ("reconstruction", "kl", "latent", "effective_samples")

@@ -35,6 +35,7 @@ DRAWS = {"draws": ("0", "1", "256"), "seed": SEED}
 SCORE = {
     "kind": ('"nll"', '"kl"', "null"),
     "alpha": ("0.01", "5e-1", "null", "1e-9"),
+    "fdr": ("0.1", "0.999999", "null", "1e-9"),
     "samples": ("1", "16", "null"),
     "explain": ("0", "3", "64"),
     "components": ("true", "false"),

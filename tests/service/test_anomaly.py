@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from numpy.typing import NDArray
-from scipy import special
+from scipy import special, stats
 
 from service import calibration
 from service.anomaly import Anomaly, Plan, Scored
@@ -264,6 +264,32 @@ def test_a_default_alpha_that_the_rows_cannot_give_costs_the_decision_only(poor:
     assert ((scored.p_values >= 1 / 31) & (scored.p_values <= 1)).all()
     assert scored.explanations is not None
     assert len(scored.explanations) == 5
+
+
+def test_an_fdr_that_the_rows_cannot_give_is_refused_with_the_n_it_needs(poor: Scorer) -> None:
+    """At 1/31 each, all rows of a request together are above it; nothing would ever be flagged, silently."""
+    with pytest.raises(Unsupported, match=r"fdr 0.03 needs 33 calibration rows; the bundle has 30") as refused:
+        poor.plan(fdr=0.03)
+    facts = refused.value.facts
+    assert (facts["field"], facts["value"], facts["rows_needed"], facts["limit"]) == ("fdr", 0.03, 33, 1 / 31)
+    assert poor.plan(fdr=1 / 31).fdr == 1 / 31
+
+
+def test_the_false_discovery_rate_is_one_of_all_rows_of_a_request(scorer: Scorer) -> None:
+    """A row that alone is flagged at fdr is not among 200 usual ones; alpha and its decisions stay as they are."""
+    x = np.concatenate([table_rows(200, seed=13), table_rows(1, seed=13) * [1, 5, 1]])
+    plain, scored = scorer.score(x, alpha=0.05), scorer.score(x, alpha=0.05, fdr=0.1)
+    assert plain.discoveries is None
+    assert scored.discoveries is not None
+    assert scored.is_anomaly is not None
+    assert plain.is_anomaly is not None
+    assert np.array_equal(scored.is_anomaly, plain.is_anomaly)
+    np.testing.assert_allclose(scored.discoveries.adjusted, stats.false_discovery_control(scored.p_values))
+    assert scored.discoveries.least == 10  # 10 rows at 1/201: 201 / 10 / 201 is 0.1
+    assert not scored.discoveries.flagged.any()
+    alone = scorer.score(x[-1:], fdr=0.1).discoveries
+    assert alone is not None
+    assert (alone.flagged.tolist(), alone.least) == ([True], 1)
 
 
 def test_an_alpha_that_few_rows_can_give_is_decided(poor: Scorer) -> None:

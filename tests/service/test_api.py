@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from scipy import stats
 
 from service.api import ROUTES
 from service.bundle import open_bundle
@@ -168,6 +169,35 @@ def test_a_score_comes_with_p_value_threshold_and_the_interval_of_its_rate(table
     low, high = reply["false_alarm_rate"]
     assert 0 < low < 0.1 < high < 0.2
     assert (reply["kind"], reply["samples"], reply["alpha"]) == (kind, 16, 0.1)
+
+
+def test_with_fdr_the_reply_says_which_rows_are_flagged_together(table_server: Server) -> None:
+    """Adjusted p-values are scipy's; without fdr none of its fields is there."""
+    x = np.concatenate([table_rows(30, seed=14), table_rows(6, seed=15) * [1, 5, 1]])
+    reply = ask(table_server, "anomaly-score", inputs=x.tolist(), fdr=0.1)
+    adjusted = np.array(reply["adjusted_p_values"])
+    np.testing.assert_allclose(adjusted, stats.false_discovery_control(reply["p_values"]))
+    assert reply["is_discovery"] == (adjusted <= 0.1).tolist()
+    assert reply["is_discovery"][30:] == [True] * 6
+    assert (reply["fdr"], reply["least_discoveries"]) == (0.1, 2)  # 36 rows, 200 calibration rows: 36/2/201 < 0.1
+    plain = ask(table_server, "anomaly-score", inputs=x.tolist())
+    assert not {"fdr", "adjusted_p_values", "is_discovery", "least_discoveries"} & set(plain)
+    problem = ask(table_server, "anomaly-score", 422, inputs=x.tolist(), fdr=0.001)
+    assert problem["detail"] == "fdr 0.001 needs 999 calibration rows; the bundle has 200"
+    assert (problem["field"], problem["rows_needed"]) == ("fdr", 999)
+
+
+def test_a_row_that_could_not_be_scored_is_no_test_of_the_request(image_server: Server) -> None:
+    """The others are adjusted as if it had not been sent."""
+    good = image_rows(3, seed=16).tolist()
+    options: dict[str, Any] = {"fdr": 0.1, "on_invalid": "flag"}
+    reply = ask(image_server, "anomaly-score", inputs=[good[0], "row", *good[1:]], **options)
+    alone = ask(image_server, "anomaly-score", inputs=good, **options)
+    assert [reply[name][1] for name in ("adjusted_p_values", "is_discovery")] == [None, None]
+    for name in ("adjusted_p_values", "is_discovery"):
+        assert reply[name][:1] + reply[name][2:] == alone[name]
+    only_bad = ask(image_server, "anomaly-score", inputs=["x"], **options)
+    assert (only_bad["is_discovery"], "least_discoveries" in only_bad) == ([None], False)
 
 
 def test_a_broken_relation_between_columns_is_found_and_explained(table_server: Server) -> None:

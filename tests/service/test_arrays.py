@@ -95,13 +95,15 @@ def test_scores_explanations_and_unknowns_are_plain_arrays(image_server: Server)
     """NaN where there is no number, -1 where there is no decision; nothing needs pickle to be read."""
     x = image_rows(4, seed=2)
     x[2] = 0.5
-    options: dict[str, Any] = {"alpha": 0.1, "explain": 2, "components": True, "on_invalid": "flag"}
+    options: dict[str, Any] = {"alpha": 0.1, "fdr": 0.2, "explain": 2, "components": True, "on_invalid": "flag"}
     got = ask(image_server, "anomaly-score", saved(x), **{**options, "components": "true"})
     want = v1(image_server, "anomaly-score", inputs=x.tolist(), **options)
     assert np.isnan(got["scores"]).tolist() == [False, False, True, False]
     good = [0, 1, 3]
     np.testing.assert_allclose(got["scores"][good], [want["scores"][row] for row in good], **CLOSE)
     assert got["is_anomaly"].tolist() == [-1 if flag is None else flag for flag in want["is_anomaly"]]
+    assert got["is_discovery"].tolist() == [-1 if flag is None else flag for flag in want["is_discovery"]]
+    assert np.isnan(got["adjusted_p_values"]).tolist() == [False, False, True, False]
     assert got["explanations.feature"][0].tolist() == [part["feature"] for part in want["explanations"][0]]
     assert got["explanations.feature"][2].tolist() == ["", ""]
     np.testing.assert_allclose(

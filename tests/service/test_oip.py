@@ -198,6 +198,22 @@ def test_scores_with_parts_and_explanations_are_those_of_v1(
                 assert found[name][row, part] == pytest.approx(value, rel=1e-3, abs=1e-3)
 
 
+@pytest.mark.parametrize("binary", [True, False])
+def test_discoveries_are_those_of_v1(client: triton.InferenceServerClient, table_server: Server, binary: bool) -> None:
+    """As tensors, with the rate and the least number of them as parameters; there with the parameter fdr alone."""
+    x = np.concatenate([table_rows(9, seed=4), table_rows(1, seed=5) * [1, 5, 1]])
+    outputs = wanted(binary, "adjusted_p_value", "is_discovery")
+    result = client.infer("anomaly-score", [tensor("x", x)], outputs=outputs, parameters={"fdr": 0.1})
+    want = v1(table_server, "anomaly-score", inputs=x.tolist(), fdr=0.1)
+    np.testing.assert_allclose(result.as_numpy("adjusted_p_value"), want["adjusted_p_values"], **CLOSE)
+    assert result.as_numpy("is_discovery").dtype == np.int8
+    assert result.as_numpy("is_discovery").tolist() == want["is_discovery"] == [False] * 9 + [True]
+    told = result.get_response()["parameters"]
+    assert (told["fdr"], told["least_discoveries"]) == (0.1, 1)
+    with pytest.raises(InferenceServerException, match="output is_discovery is there with the parameter fdr"):
+        client.infer("anomaly-score", [tensor("x", x)], outputs=wanted(binary, "is_discovery"))
+
+
 def test_a_row_that_cannot_be_scored_has_no_number_and_an_unknown_flag(image_server: Server) -> None:
     """With on_invalid = flag; its index and the reason are tensors."""
     x = image_rows(3, seed=2)

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from scipy import stats
 
 from service import calibration
 from service.anomaly import Anomaly
@@ -195,6 +196,15 @@ def test_each_row_is_judged_by_the_calibration_rows_that_miss_as_much(
         else:
             assert reply["threshold"] == pytest.approx(threshold)
     assert len({told[row]["threshold"] for row in told}) > 3
+
+
+def test_rows_of_every_bin_are_flagged_together(server: Server) -> None:
+    """One list of p-values, whatever a row lacks: the false-discovery rate is that of the request."""
+    reply = post(server, "/v1/anomaly-score", {"records": records_of(X), "fdr": 0.2})
+    assert len(reply["missing"]) == 6
+    np.testing.assert_allclose(reply["adjusted_p_values"], stats.false_discovery_control(reply["p_values"]))
+    assert reply["is_discovery"] == [p <= 0.2 for p in reply["adjusted_p_values"]]
+    assert reply["least_discoveries"] == 1
 
 
 def test_complete_rows_are_answered_as_by_a_model_without_missing_values(server: Server) -> None:
