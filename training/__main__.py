@@ -140,6 +140,18 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     add("--bundle", required=True, type=Path, metavar="DIR", help=_BUNDLE)
     add("--data", required=True, metavar="FILE|DIR", help=_DATA)
     add("--draws", type=_count, metavar="K", default=64, help="of the bound of log p(x) (default %(default)s)")
+    add(
+        "--miss-cost",
+        type=_positive,
+        metavar="X",
+        help="with labelled anomalies: what missing one costs, in false alarms; the alpha that costs least is told",
+    )
+    add(
+        "--anomaly-share",
+        type=_part,
+        metavar="X",
+        help="of anomalies among the rows to be judged, for F1 and cost (default: as in the labelled data)",
+    )
     add("--json", type=Path, metavar="FILE", help="write the figures there too")
     _add_reading(parser)
     _add_common(parser)
@@ -244,6 +256,12 @@ def _rate(text: str) -> float:
     if float(text) >= 1:
         raise argparse.ArgumentTypeError(f"{text} is too large: below 1")
     return _at_least(0, float(text))
+
+
+def _part(text: str) -> float:
+    if not 0 < float(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return float(text)
 
 
 def _positive(text: str) -> float:

@@ -22,8 +22,9 @@ from service.inputs import Inputs
 from service.manifest import Calibrated, Threshold
 from training import masks
 from training.contest import contest
+from training.labelled import choices
 from training.ranking import auroc
-from training.scorer import chunks, scores_of
+from training.scorer import chunks, p_values_of, scores_of
 
 Array = NDArray[np.generic]
 Floats = NDArray[np.float64]
@@ -41,11 +42,15 @@ def evaluate(
     draws: int = 64,
     seed: int = 0,
     learned: tuple[Array, Array] | None = None,
+    *,
+    anomaly_share: float | None = None,
+    miss_cost: float | None = None,
 ) -> dict[str, JsonValue]:
     """
     Everything there is to say of *bundle* on normal rows *x* and, where there are any, labelled *anomalies*.
 
     *draws*: K of the importance-weighted bound. *learned*: the training and validation rows, for the baselines.
+    *anomaly_share*, *miss_cost*: see `labelled.choices`.
     """
     report: dict[str, JsonValue] = {"rows": len(x), **bounds(engine, bundle.manifest.inputs, x, draws, seed)}
     report |= latents(engine, bundle.manifest.inputs, x)
@@ -56,6 +61,9 @@ def evaluate(
             report["anomalies"] = len(anomalies)
             found = scores_of(bundle, engine, anomalies)
             report["auroc"] = {kind: auroc(scores[kind], found[kind]) for kind in scores}
+            kind = bundle.manifest.scoring.kind
+            p, q = p_values_of(bundle, x, scores[kind], kind), p_values_of(bundle, anomalies, found[kind], kind)
+            report["alphas"] = choices(p, q, anomaly_share, miss_cost, seed)
     if learned is None:
         report["baselines"] = {"missing": "the rows that the bundle was fitted to are not at hand"}
     else:

@@ -46,6 +46,21 @@ def scores_of(bundle: Bundle, engine: Engine, x: Array, seed: int = 0) -> dict[s
     return {kind: _completed(bundle, kind, x, score(kind, outputs)) for kind in SCORE_OUTPUTS}
 
 
+def p_values_of(bundle: Bundle, x: Array, scores: Floats, kind: str) -> Floats:
+    """
+    The p-values of rows by their *scores*, those of `scores_of`, as the service has them: (n,) -> (n,).
+
+    NaN where a row lacks more than any calibration row could.
+    """
+    manifest, p = bundle.manifest, np.full(len(scores), np.nan)
+    bins = bins_of(x, manifest.inputs, manifest.mask_bins)
+    for entry in manifest.calibrated:
+        if (entry.kind, entry.samples) == (kind, manifest.scoring.samples):
+            rows = bins == entry.mask_bin
+            p[rows] = calibration.p_values(np.asarray(bundle.calibration[entry.key], np.float64), scores[rows])
+    return p
+
+
 def _completed(bundle: Bundle, kind: str, x: Array, scores: Floats) -> Floats:
     manifest = bundle.manifest
     if not manifest.inputs.masked:

@@ -37,7 +37,28 @@ def lines(evaluation: Mapping[str, Any]) -> list[str]:
         out.append(f"{label:<34}{row['rate']:>10.4f} {verdict} the 90 % interval {low:.4f} to {high:.4f}")
     for kind, value in evaluation.get("auroc", {}).items():
         out.append(f"{f'AUROC of {kind}':<34}{value:>10.4f} ({evaluation['anomalies']} labelled anomalies)")
+    out += _alphas(evaluation.get("alphas"))
     return out + _baselines(evaluation.get("baselines"), evaluation["log_px"]["mean"])
+
+
+def _alphas(found: Mapping[str, Any] | None) -> list[str]:
+    """What labelled anomalies say of alpha."""
+    if found is None:
+        return []
+    if "missing" in found:
+        return [f"no alpha chosen by labels: {found['missing']}"]
+    out = []
+    for name, what in (("f1", "F1"), ("cost", "cost")):
+        if name in found:
+            row = found[name]
+            best = "flag nothing" if row["alpha"] is None else f"{row['alpha']:g}"
+            told = f"recall {row['recall']:.3f}, false alarms {row['false_alarms']:.4f}, F1 {row['f1']:.3f}"
+            told += f", cost {row['cost']:.4g} a row" if "cost" in row else ""
+            out.append(f"{f'best alpha by {what}':<34}{best:>10} {told}")
+    label = f"chosen on half of the labelled rows, measured on {found['normal']} normal ones and {found['anomalies']} "
+    label += f"anomalies; anomalies are {found['anomaly_share']:.4g} of all rows"
+    label += f"; a miss costs {found['miss_cost']:g} false alarms" if "miss_cost" in found else ""
+    return [*out, f"  ({label}. No false-alarm rate is promised.)"]
 
 
 def _baselines(found: Mapping[str, Any] | None, log_px: float) -> list[str]:

@@ -23,7 +23,19 @@ def run(options: Namespace) -> None:
     if not len(found.x):
         raise TrainingError(f"{options.data}: there are no test rows: the bundle was fitted with --test 0")
     engine = Engine(bundle.graphs, threads=options.threads)
-    evaluation = evaluate(bundle, engine, found.x, found.anomalies, options.draws, options.seed, found.learned)
+    if found.anomalies is None and (options.miss_cost or options.anomaly_share):
+        raise TrainingError(f"{options.data}: --miss-cost and --anomaly-share need labelled anomalies; there are none")
+    evaluation = evaluate(
+        bundle,
+        engine,
+        found.x,
+        found.anomalies,
+        options.draws,
+        options.seed,
+        found.learned,
+        anomaly_share=options.anomaly_share,
+        miss_cost=options.miss_cost,
+    )
     if options.json:
         options.json.write_text(json.dumps(evaluation, indent=1) + "\n")
     say(options, f"{bundle.path}: {found.which}", *table.lines(evaluation))
