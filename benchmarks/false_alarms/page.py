@@ -82,7 +82,8 @@ def _pools(pools: dict[str, Cells]) -> Iterator[str]:
                 )
     every = [tally for cells in pools.values() for tally in cells.values()]
     yield "\n" + _verdict(every)
-    yield f"{every[0].splits:,} splits of each pool."
+    told = (f"{name} {max(tally.splits for tally in cells.values()):,}" for name, cells in pools.items())
+    yield f"Splits: {', '.join(told)}."
 
 
 def _fresh(cells: Cells) -> Iterator[str]:

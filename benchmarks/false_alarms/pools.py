@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from benchmarks.false_alarms.tally import ALPHAS, Tally, count, partitions
 from service import calibration
 from service.engine import Engine
-from service.manifest import Calibrated, Column, Inputs
+from service.inputs import Column, Inputs
+from service.manifest import Calibrated
 from service.scores import SCORE_OUTPUTS, score
 from training.absent import absent_nats
 from training.binarize import binarize, binary_inputs

@@ -24,7 +24,8 @@ from service import calibration
 from service.anomaly import Anomaly, Scored
 from service.bundle import Bundle
 from service.engine import Engine
-from service.manifest import Column, Data, Inputs
+from service.inputs import Column, Inputs
+from service.manifest import Data
 from service.scores import SCORE_OUTPUTS, score
 from training.assemble import HeldOut, build_bundle
 from training.calibrate import calibrate

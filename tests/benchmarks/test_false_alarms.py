@@ -18,7 +18,7 @@ from benchmarks.false_alarms.modules import scorer
 from benchmarks.false_alarms.tally import ALPHAS, Tally, count, law, partitions
 from benchmarks.missing import Table
 from service import calibration
-from service.manifest import Column, Inputs
+from service.inputs import Column, Inputs
 from service.scores import SCORE_OUTPUTS
 from training.models.mlp import VAEConfig
 
