@@ -68,22 +68,26 @@ def build_bundle(
     trained: bool = True,
     samples: Sequence[int] = SAMPLES,
     export: Callable[[VAE], Mapping[GraphName, bytes]] = export_graphs,
+    told: Callable[[str], None] = lambda line: None,
 ) -> Bundle:
     """
     The bundle of *vae*, in memory.
 
     *draws*: K of the evaluation. *samples*: each K of the calibration, the default of `Scoring` among them. *export*:
-    what makes the graphs.
+    what makes the graphs. *told*: gets a line at the beginning of each step, because some take minutes.
 
     Raises ParityError when the graphs do not compute what *vae* computes, and what the service's engine raises when
     it opens a bundle.
     """
+    told("making the ONNX graphs")
     graphs = export(vae)
+    told("checking that onnxruntime computes with them what PyTorch does")
     check_parity(vae, graphs, seed)
     eps = noise_table(vae.config.latent_dim, seed)
     engine = Engine(_by_name(graphs), threads=threads)
     found, mask_bins = Calibration((), {}), default_bins(vae.inputs)
     if len(held_out.calibration):
+        told(f"calibrating on {len(held_out.calibration):,} rows")
         found = calibrate(
             engine,
             vae.inputs,
@@ -122,6 +126,7 @@ def build_bundle(
     engine.self_check(made)
     if not len(held_out.test):
         return made
+    told(f"evaluating on {len(held_out.test):,} rows")
     evaluation = evaluate(made, engine, held_out.test, held_out.anomalies, draws, seed, held_out.learned)
     return replace(made, manifest=manifest.model_copy(update={"evaluation": evaluation}))
 

@@ -14,7 +14,7 @@ from training.parts import Dealing, Unseen, deal
 from training.schema import Schema
 from training.steps.reading import as_known
 from training.steps.report import read_log, reported
-from training.steps.said import model_name, warn, write_bundle
+from training.steps.said import model_name, say, warn, write_bundle
 
 
 def run(options: Namespace) -> None:
@@ -51,7 +51,9 @@ def run(options: Namespace) -> None:
         seed=options.seed,
         threads=options.threads,
         draws=options.draws,
+        told=lambda line: say(options, line),
     )
     if unseen is not None:
+        say(options, "making the report")
         bundle = reported(bundle, unseen, records, options.seed, options.threads)
     write_bundle(options, options.output, bundle)

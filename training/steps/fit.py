@@ -87,7 +87,9 @@ def _write(options: Namespace, job: _Job, fitted: Checkpoint, name: str, version
                 seed=options.seed,
                 threads=options.threads,
                 draws=options.draws,
+                told=lambda line: say(options, line),
             )
+            say(options, "making the report")
             records = read_log(job.log) if job.log.exists() else []
             bundle = reported(bundle, Unseen.of(job.parts), records, options.seed, options.threads)
             write_bundle(options, options.output, bundle)

@@ -20,9 +20,9 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 def say(options: Namespace, *lines: str) -> None:
-    """Print, unless --quiet."""
+    """Print, unless --quiet; at once, because what is told may be what takes long."""
     if not options.quiet:
-        print(*lines, sep="\n")
+        print(*lines, sep="\n", flush=True)
 
 
 def warn(line: str) -> None:
