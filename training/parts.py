@@ -23,6 +23,8 @@ from training.errors import DataError
 from training.split import Fractions, Rows, split_rows
 
 Array = NDArray[np.generic]
+_PIECE_VALUES = 2**22
+
 Draw = Callable[[Array, np.random.Generator], Array]
 
 
@@ -75,23 +77,43 @@ class Parts:
         return {name: len(getattr(self, name)) for name in names}
 
 
-def deal(dataset: Dataset, dealing: Dealing) -> Parts:
-    """Deal *dataset* out: the same parts and the same binary draws every time."""
+def deal(dataset: Dataset, dealing: Dealing, use_up: bool = False) -> Parts:
+    """
+    Deal *dataset* out: the same parts and the same binary draws every time.
+
+    *use_up*: the training rows stay where they are in memory, moved together; *dataset* is then not to be used any
+    more. A table of a gigabyte needs a gigabyte less.
+    """
     mode, given = dealing.binarize, dataset.test
     if mode != "none":
         grey_range(dataset.inputs)
     split = split_rows(len(dataset.x), dealing.fractions, dealing.seed, given is not None)
-    train, given_inputs = dataset.x[split.train], dataset.inputs  # *draw* must not keep all of dataset.x alive
+    given_inputs = dataset.inputs  # *draw* must not keep all of dataset.x alive
+    held_out = [dataset.x[rows] for rows in (split.validation, split.calibration, split.test)]
+    train = moved_together(dataset.x, split.train) if use_up and dataset.x.flags.writeable else dataset.x[split.train]
     return Parts(
         inputs=dataset.inputs if mode == "none" else binary_inputs(dataset.inputs),
         train=train if mode == "dynamic" else as_inputs(train, dataset.inputs, dealing, 0),
-        validation=as_inputs(dataset.x[split.validation], dataset.inputs, dealing, 1),
-        calibration=as_inputs(dataset.x[split.calibration], dataset.inputs, dealing, 2),
-        test=as_inputs(dataset.x[split.test] if given is None else given, dataset.inputs, dealing, 3),
+        validation=as_inputs(held_out[0], dataset.inputs, dealing, 1),
+        calibration=as_inputs(held_out[1], dataset.inputs, dealing, 2),
+        test=as_inputs(held_out[2] if given is None else given, dataset.inputs, dealing, 3),
         anomalies=None if dataset.anomalies is None else as_inputs(dataset.anomalies, dataset.inputs, dealing, 4),
         draw=(lambda rows, generator: binarize(rows, given_inputs, mode, generator)) if mode == "dynamic" else None,
         test_labels=_test_labels(dataset, split.test),
     )
+
+
+def moved_together(x: Array, rows: Rows, piece_values: int = _PIECE_VALUES) -> Array:
+    """
+    The *rows* of *x*, ascending, in the memory of *x*, whose other rows are lost: (n, *shape) -> (m, *shape).
+
+    About *piece_values* numbers at a time: no row is written over before it was read, because none moves down.
+    """
+    step = max(1, piece_values // max(1, x[0].size))
+    for start in range(0, len(rows), step):
+        piece = rows[start : start + step]
+        x[start : start + len(piece)] = x[piece]  # the right side is a copy
+    return x[: len(rows)]
 
 
 def as_inputs(x: Array, inputs: Inputs, dealing: Dealing, stream: int) -> Array:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from training.data import from_arrays
 from training.errors import DataError
-from training.parts import Dealing, deal
+from training.parts import Dealing, deal, moved_together
 from training.split import Fractions, split_rows
 
 SHARES = st.floats(0.01, 0.3)
@@ -73,6 +73,36 @@ def test_dynamic_binarisation_draws_held_out_rows_once_and_training_rows_anew() 
     first, second = parts.draw(parts.train, generator), parts.draw(parts.train, generator)
     assert (first != second).any()
     assert float(np.mean([first.mean(), second.mean()])) == pytest.approx(64 / 255, abs=0.03)
+
+
+def test_rows_that_are_used_up_are_dealt_alike_in_the_memory_they_were_in() -> None:
+    """A fit to a large table does not hold it twice; the parts are the same as those of data that are kept."""
+    x = np.random.default_rng(0).standard_normal((3000, 3))
+    dealing = Dealing(seed=5)
+    kept = deal(from_arrays("rows.npy", {"X": x.copy()}), dealing)
+    parts = deal(from_arrays("rows.npy", {"X": x}), dealing, use_up=True)
+    for part in ("train", "validation", "calibration", "test"):
+        np.testing.assert_array_equal(getattr(parts, part), getattr(kept, part))
+    assert np.shares_memory(parts.train, x)
+    assert not np.shares_memory(parts.test, x)
+
+
+def test_rows_that_cannot_be_written_to_are_left_as_they_are() -> None:
+    """Arrays over a file's bytes are read-only: their training rows are a copy, as they are without *use_up*."""
+    x = np.random.default_rng(0).standard_normal((100, 3))
+    x.flags.writeable = False
+    kept = x.copy()
+    parts = deal(from_arrays("rows.npy", {"X": x}), Dealing(), use_up=True)
+    np.testing.assert_array_equal(x, kept)
+    np.testing.assert_array_equal(parts.train, deal(from_arrays("rows.npy", {"X": kept}), Dealing()).train)
+
+
+@given(st.sets(st.integers(0, 99), min_size=1), st.integers(1, 400))
+def test_rows_are_moved_together_whatever_the_size_of_a_piece(rows: set[int], piece_values: int) -> None:
+    """No row is written over before it was moved."""
+    x = np.arange(300).reshape(100, 3)
+    wanted = np.array(sorted(rows))
+    np.testing.assert_array_equal(moved_together(x.copy(), wanted, piece_values), x[wanted])
 
 
 def test_only_images_can_be_binarised() -> None:

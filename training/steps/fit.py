@@ -104,11 +104,12 @@ def _job(options: Namespace, file: Path, log: Path, fabric: Fabric) -> _Job:
     fractions = Fractions(options.validation, options.calibration, options.test)
     dealing = Dealing(fractions, options.binarize, options.seed)
     dataset = to_fit(options, fabric.is_global_zero)
-    parts = deal(dataset, dealing)
     if options.binarize == "none":
         for rows in (dataset.x, dataset.test):
             if rows is not None:
                 require_support(rows, dataset.inputs, options.likelihood, options.levels)
+    made_of = dataset.hash
+    parts = deal(dataset, dealing, use_up=True)
     features = parts.inputs.features
     config = VAEConfig(
         latent_dim=options.latent_dim or default_latent_dim(features),
@@ -152,7 +153,7 @@ def _job(options: Namespace, file: Path, log: Path, fabric: Fabric) -> _Job:
     }
     return _Job(
         parts,
-        Data(hash=dataset.hash, rows=parts.sizes),
+        Data(hash=made_of, rows=parts.sizes),
         config,
         fit_options,
         training,
