@@ -109,6 +109,13 @@ def categorical() -> tuple[Likelihood, Tensor, Tensor]:
     return likelihood, thetas, torch.stack([torch.arange(15.0) % 2, torch.arange(15.0) % 5, torch.zeros(15)], dim=1)
 
 
+def categorical_of_many_levels() -> tuple[Likelihood, Tensor, Tensor]:
+    """More than a graph compares with each."""
+    likelihood = Categorical((40, 3))
+    thetas = torch.stack([torch.tensor(LOGITS).roll(k) for k in range(likelihood.outputs)], dim=1)
+    return likelihood, thetas, torch.stack([torch.arange(15.0) * 2.8, torch.arange(15.0) % 3], dim=1)
+
+
 def ordinal() -> tuple[Likelihood, Tensor, Tensor]:
     """Three features with different numbers of levels; the last step is the least."""
     likelihood = Ordinal((2, 5, 1))
@@ -154,6 +161,7 @@ FAMILIES: tuple[Case, ...] = (
     discretised_logistic,
     integer,
     categorical,
+    categorical_of_many_levels,
     ordinal,
     poisson,
     negative_binomial,

@@ -9,6 +9,7 @@ from service.manifest import Likelihood as Described
 from training.likelihoods.likelihood import Likelihood, Rows, mix
 
 _NEVER = -1e30  # the logit of a level that a feature does not have: its exponential is 0, and no difference is NaN
+_COMPARED = 16  # levels up to which onnxruntime is faster at comparing with each than at picking one
 
 
 class Categorical(Likelihood):
@@ -22,6 +23,7 @@ class Categorical(Likelihood):
 
     pad: Tensor
     last: Tensor
+    level: Tensor
 
     def __init__(self, levels: tuple[int, ...]) -> None:
         self.most = max(levels)
@@ -29,13 +31,17 @@ class Categorical(Likelihood):
         self.levels = levels
         counts = torch.tensor(levels)
         self.register_buffer("last", counts.float() - 1, persistent=False)
+        self.register_buffer("level", torch.arange(self.most, dtype=torch.float32), persistent=False)
         absent = torch.arange(self.most) >= counts.unsqueeze(1)
         self.register_buffer("pad", torch.where(absent, _NEVER, 0.0), persistent=False)
 
     def energy(self, theta: Tensor, v: Tensor) -> Tensor:
-        """Energy = logsumexp(theta) - theta_x."""
+        """Energy = logsumexp(theta) - theta_x; in a graph, of few levels, as a sum in which all else is 0."""
         log_probabilities = self._logits(theta).log_softmax(dim=-1)  # (..., C, V)
-        index = self._index(v).unsqueeze(-1) + torch.zeros_like(log_probabilities[..., :1])
+        index = self._index(v).unsqueeze(-1)
+        if torch.compiler.is_exporting() and self.most <= _COMPARED:  # PyTorch itself is faster at picking
+            return -torch.where(index == self.level, log_probabilities, 0.0).sum(dim=-1)
+        index = index + torch.zeros_like(log_probabilities[..., :1])
         return -log_probabilities.gather(-1, index.long()).squeeze(-1)
 
     def predict(self, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -44,7 +50,8 @@ class Categorical(Likelihood):
 
     def predict_mixture(self, theta: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Exact: the most probable level of the mixed probabilities, three times."""
-        probabilities = self._logits(theta).softmax(dim=-1).flatten(-2)  # (B, K, C V)
+        # as `energy` has them: onnxruntime computes the logarithms once, and an exponential costs less than a softmax
+        probabilities = self._logits(theta).log_softmax(dim=-1).exp().flatten(-2)  # (B, K, C V)
         return self._mode(mix(weights, probabilities).reshape(-1, self.features, self.most))
 
     def draw(self, theta: Tensor, u: Tensor) -> Tensor:
