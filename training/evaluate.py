@@ -24,7 +24,7 @@ from training import masks
 from training.contest import contest
 from training.labelled import choices
 from training.ranking import auroc
-from training.scorer import chunks, p_values_of, scores_of
+from training.scorer import chunks, p_values_of, scores_of, width
 
 Array = NDArray[np.generic]
 Floats = NDArray[np.float64]
@@ -85,7 +85,7 @@ def bounds(
     at_once = min(draws, at_once)
     log_px_z, kl, log_px = [], [], []
     # rows of a chunk share their draws: were all rows in one, the error of the draws would not average out
-    for rows in chunks(x, inputs, max(1, min(8, _CHUNK_VALUES // (at_once * inputs.features)))):
+    for rows in chunks(x, inputs, max(1, min(8, _CHUNK_VALUES // (at_once * width(inputs))))):
         n = len(rows["x"])
         total, most, log_sum = np.zeros(n), np.full(n, -np.inf), np.zeros(n)
         for start in range(0, draws, at_once):

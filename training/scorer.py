@@ -17,11 +17,12 @@ from service.engine import Engine
 from service.inputs import Inputs
 from service.scores import SCORE_OUTPUTS, score
 from training.masks import bins_of
+from training.support import levels_of_column
 
 Array = NDArray[np.generic]
 Floats = NDArray[np.float64]
 
-_CHUNK_VALUES = 2**22  # numbers in the largest tensor of a run, (B, K, C): 16 MiB
+_CHUNK_VALUES = 2**22  # numbers in the largest tensor of a run: 16 MiB
 
 
 def run_scorer(
@@ -30,9 +31,16 @@ def run_scorer(
     """The scorer's *outputs* for all rows, a chunk at a time: (n, *shape), (K, L) -> (n, ...) each."""
     parts = [
         engine.run("scorer", {**rows, "eps": eps}, outputs)
-        for rows in chunks(x, inputs, max(1, _CHUNK_VALUES // (len(eps) * inputs.features)))
+        for rows in chunks(x, inputs, max(1, _CHUNK_VALUES // (len(eps) * width(inputs))))
     ]
     return {name: np.concatenate([part[name] for part in parts]) for name in outputs}
+
+
+def width(inputs: Inputs) -> int:
+    """Numbers of one row and draw in the largest tensor of a run: one a level of a category, else one a feature."""
+    if inputs.columns is None:
+        return inputs.features
+    return sum(levels_of_column(column) if column.kind == "categorical" else 1 for column in inputs.columns)
 
 
 def scores_of(bundle: Bundle, engine: Engine, x: Array, seed: int = 0) -> dict[str, Floats]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from tests.training.machines import COLUMNS, mixed_up, rows
 from training.output import write
 from training.ranking import auroc
 from training.recalibrate import recalibrate
-from training.scorer import scores_of
+from training.scorer import run_scorer, scores_of
 
 Floats = NDArray[np.float64]
 
@@ -37,6 +38,26 @@ def test_a_mixed_table_becomes_a_bundle_that_proves_itself(machines: Bundle, tmp
         if column.kind != "numeric":
             assert (golden[:, c] == np.round(golden[:, c])).all()
             assert golden[:, c].min() >= 0
+
+
+class Watched(Engine):
+    """Keeps how many rows each run had."""
+
+    def run(self, graph: str, inputs: Mapping[str, Any], outputs: Sequence[str] | None = None) -> dict[str, Any]:
+        """As any engine."""
+        self.rows = [*getattr(self, "rows", []), len(inputs["x"])]
+        return super().run(graph, inputs, outputs)
+
+
+def test_a_run_of_many_rows_takes_the_levels_of_categories_into_account(machines: Bundle) -> None:
+    """Each level is a number of the decoder: 20 columns of 40 levels are 8 times the memory of 100 numbers."""
+    engine = Watched(machines.graphs, threads=1)
+    x = np.tile(rows(1000, 8), (40, 1))
+    levels = sum(len(column.vocabulary or ()) - 1 for column in COLUMNS if column.kind == "categorical")
+    run_scorer(engine, machines.manifest.inputs, x, machines.eps[:16], ("log_w",))
+    assert sum(engine.rows) == len(x)
+    assert len(engine.rows) > 1
+    assert max(engine.rows) * 16 * (len(COLUMNS) + levels) <= 2**22
 
 
 def test_categories_that_do_not_fit_the_rest_are_found(machines: Bundle) -> None:
