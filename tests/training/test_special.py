@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -10,9 +11,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import special as scipy_special
-from torch import Tensor
+from torch import Tensor, nn
 
-from training.likelihoods.special import exp_residual, log1mexp, log_gamma, standard_normal, stirling_error
+from service.engine import Engine
+from training.likelihoods.special import (
+    exact_softplus,
+    exp_residual,
+    log1mexp,
+    log_gamma,
+    standard_normal,
+    stirling_error,
+)
 
 WIDE = np.concatenate([np.geomspace(1e-6, 1e8, 4001), np.arange(1, 200), [2.0**24, 7.9999, 8.0, 8.0001]])
 
@@ -59,6 +68,35 @@ def test_the_logarithm_of_a_small_difference_keeps_its_digits(x: float) -> None:
     single = np.float32(x)
     exact = np.log(-scipy_special.expm1(-np.float64(single)))
     assert float(log1mexp(torch.tensor(single))) == pytest.approx(exact, rel=1e-6, abs=2e-7)
+
+
+class Softplus(nn.Module):
+    """The function, to be exported."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B,) -> (B,)."""
+        return exact_softplus(x)
+
+
+def test_the_exact_softplus_keeps_its_digits_before_and_after_export() -> None:
+    """A count's score multiplies it by 160,000: at -16 it is a ten-millionth, and may not be rounded to 0."""
+    x = np.linspace(-80, 80, 64001, dtype=np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            Softplus().eval(),
+            (torch.from_numpy(x[:3]),),
+            input_names=["x"],
+            output_names=["y"],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    exported = Engine({"softplus": program.model_proto.SerializeToString()}, threads=1).run("softplus", {"x": x})["y"]
+    exact = np.logaddexp(0, x.astype(np.float64))
+    np.testing.assert_allclose(exact_softplus(torch.from_numpy(x)).numpy(), exact, rtol=6e-7)
+    np.testing.assert_allclose(exported.astype(np.float64), exact, rtol=6e-7)
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from service.manifest import Likelihood as Described
 from training.likelihoods.count_quantiles import count_interval, gamma_draw, poisson_draw
 from training.likelihoods.likelihood import Likelihood, Rows, mix
-from training.likelihoods.special import HALF_LOG_2_PI, exp_residual, stirling_error
+from training.likelihoods.special import HALF_LOG_2_PI, exact_softplus, exp_residual, stirling_error
 from training.support import MOST_COUNT
 
 _RATE_BOUND = 40.0  # of |log rate|
@@ -94,9 +93,9 @@ class NegativeBinomial(Poisson):
         log_mean, x, log_shape = self.log_rate(theta), _counts(v), self.log_shape()
         some, shape = x.clamp(min=1), log_shape.exp()
         log_x = some.log()
-        log_sum = log_shape + functional.softplus(log_x - log_shape)
-        excess = functional.softplus(log_mean - log_shape)  # log((r + m) / r)
-        d = functional.softplus(log_x - log_shape) - excess
+        log_sum = log_shape + exact_softplus(log_x - log_shape)
+        excess = exact_softplus(log_mean - log_shape)  # log((r + m) / r)
+        d = exact_softplus(log_x - log_shape) - excess
         deviance = some * exp_residual(d + (log_mean - log_x)) + shape * exp_residual(d)
         own = stirling_error(log_shape.double().exp()).to(x.dtype)
         rest = 0.5 * (log_x + log_sum - log_shape) + HALF_LOG_2_PI

@@ -11,10 +11,9 @@ from typing import Final
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from training.likelihoods.likelihood import NORMAL_95, TAILS
-from training.likelihoods.special import log_gamma, standard_normal
+from training.likelihoods.special import exact_softplus, log_gamma, standard_normal
 
 _STEPS: Final = 4
 _MOST_STEP: Final = 4.0
@@ -49,7 +48,7 @@ def count_interval(log_mean: Tensor, log_shape: Tensor) -> tuple[Tensor, Tensor]
         slope = (x * saddle.abs() / w).clamp(min=1e-6)
         away = (away + ((NORMAL_95 - z) / slope).clamp(-_MOST_STEP, _MOST_STEP)).clamp(min=1e-4)
     ends = ((log_mean + sign * away).exp() - 0.5).ceil().clamp(min=0)
-    zero = (-shape * functional.softplus(log_mean - log_shape)).exp()  # P(X = 0)
+    zero = (-shape * exact_softplus(log_mean - log_shape)).exp()  # P(X = 0)
     lower, upper = (torch.where(zero >= tail, torch.zeros_like(zero), ends[i]) for i, tail in enumerate(TAILS))
     return lower, upper
 

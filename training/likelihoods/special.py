@@ -63,10 +63,24 @@ def softplus(x: Tensor) -> Tensor:
     log(1 + exp(x)), to 5e-7; in a graph written out, because onnxruntime's own takes ten times as long on a CPU.
 
     (1.31, 800,000 float32: 17 ms and 1.7 ms.) Below -16 it is 0 there: where small values are multiplied by
-    large ones, take `functional.softplus`.
+    large ones, take `exact_softplus`.
     """
     if torch.compiler.is_exporting():
         return x.clamp(min=0) + (1 + (-x.abs()).exp()).log()
+    return functional.softplus(x)
+
+
+def exact_softplus(x: Tensor) -> Tensor:
+    """
+    log(1 + exp(x)) to the digits of its dtype, also where it is small; in a graph written out, as `softplus` is.
+
+    With e = exp(-|x|) and u = 1 + e as it is rounded, log(1 + e) is log(u) e / (u - 1), and e where u is 1: the
+    error of u is in both (Kahan; Goldberg 1991, theorem 4). (1.31, 307,200 float32: its own 3.4 ms, this 1.0 ms.)
+    """
+    if torch.compiler.is_exporting():
+        e = (-x.abs()).exp()
+        u = 1 + e
+        return x.clamp(min=0) + torch.where(u == 1, e, u.log() * (e / (u - 1)))
     return functional.softplus(x)
 
 
