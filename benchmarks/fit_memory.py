@@ -1,11 +1,13 @@
 """
-What a table of 1,000,000 rows of 100 columns needs of memory: to be read, and for the whole of `vae-train fit`.
+What a table of 1,000,000 rows of 100 columns needs: memory and CPU time, to be read, and for each step of a fit.
 
     python -m benchmarks.fit_memory
+    python -m benchmarks.fit_memory --table mixed --formats csv,parquet
 
-Makes the table (correlated Gaussians, float64) under build/ as .npy, .parquet and, in a smaller number of digits, .csv.
-Reads each, and fits one epoch to each, in processes of their own; prints Markdown: a process's largest resident set, by
-the kernel's count, and its seconds. What Python needs before it reads anything (some 0.1 GB) is in it.
+Makes the table under build/: *numbers*, correlated Gaussians, as .npy, .parquet and, in a smaller number of digits,
+.csv; or *mixed*, see mixed_table.py. Reads each, and fits one epoch to each on one core, in processes of their own;
+prints Markdown: the largest resident set, by the kernel's count, and CPU seconds. What Python needs before it reads
+anything is in them.
 """
 
 from __future__ import annotations
@@ -15,7 +17,6 @@ import importlib
 import resource
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.fit_steps import Fit, measured
+from benchmarks.mixed_table import write_mixed
 from training.data import load
 
 Table = NDArray[np.float64]
@@ -36,37 +39,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--columns", type=int, default=100)
     parser.add_argument("--folder", type=Path, default=Path("build/fit-memory"))
+    parser.add_argument("--table", choices=("numbers", "mixed"), default="numbers")
     parser.add_argument("--formats", default="npy,parquet,csv")
-    parser.add_argument("--read", metavar="FILE", help="read FILE in this process, and print the peak in bytes")
-    parser.add_argument("--fit", metavar="FILE", help="fit to FILE in this process, and print the peak in bytes")
+    parser.add_argument(
+        "--read", metavar="FILE", help="read FILE in this process; print the peak, bytes, and CPU seconds"
+    )
     options = parser.parse_args(arguments)
     if options.read:
         load(options.read)
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
-        return 0
-    if options.fit:
-        command = [sys.executable, "-m", "training", "fit", "--data", options.fit, "--epochs", "1", "--quiet"]
-        command += ["--output", str(options.folder / "model"), "--batch-size", "512", "--draws", "1"]
-        subprocess.run(command, check=True)
-        print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        print(used.ru_maxrss * 1024, used.ru_utime + used.ru_stime)
         return 0
     options.folder.mkdir(parents=True, exist_ok=True)
     print(
         f"{options.rows:,} rows of {options.columns} columns: {8e-9 * options.rows * options.columns:.2f} GB as float64"
     )
-    print("\n| file | size, GB | read: peak, GB | seconds | `vae-train fit`: peak, GB | seconds |\n" + "|---" * 6 + "|")
-    for suffix in options.formats.split(","):
+    for i, suffix in enumerate(options.formats.split(",")):
         file = options.folder / f"rows.{suffix}"
-        _make(file, options.rows, options.columns)
-        cells = [f".{suffix}", f"{file.stat().st_size / 1e9:.2f}"]
-        for what in ("--read", "--fit"):
-            start = time.perf_counter()
-            again = [sys.executable, "-m", "benchmarks.fit_memory", what, str(file), "--folder", str(options.folder)]
-            done = subprocess.run(again, check=True, stdout=subprocess.PIPE, text=True)
-            cells += [f"{int(done.stdout) / 1e9:.2f}", f"{time.perf_counter() - start:.0f}"]
-        print(f"| {' | '.join(cells)} |", flush=True)
+        if options.table == "mixed":
+            write_mixed(file, options.rows, options.columns)
+        else:
+            _make(file, options.rows, options.columns)
+        again = [sys.executable, "-m", "benchmarks.fit_memory", "--read", str(file)]
+        peak, cpu_s = subprocess.run(again, check=True, stdout=subprocess.PIPE, text=True).stdout.split()
+        read = f"{int(peak) / 1e9:.2f} GB, {float(cpu_s):.0f} s"
+        model = ["--output", str(options.folder / f"model-{suffix}"), "--draws", "16"]
+        options_of_fit = ["--data", str(file), "--epochs", "1", "--batch-size", "512", "--threads", "1", *model]
+        fit = measured(options_of_fit, {"OMP_NUM_THREADS": "1"})
+        if not i:
+            heads = ("file", "size, GB", "read alone", *(step.name for step in fit.steps), "the whole fit", "wall, s")
+            print(f"\n| {' | '.join(heads)} |\n" + "|---" * len(heads) + "|")
+        print(f"| .{suffix} | {file.stat().st_size / 1e9:.2f} | {read} | {_row(fit)} |", flush=True)
         file.unlink()
     return 0
+
+
+def _row(fit: Fit) -> str:
+    cells = [(step.peak, step.cpu_s) for step in fit.steps] + [(fit.peak, fit.cpu_s)]
+    return " | ".join([*(f"{peak / 1e9:.2f} GB, {cpu_s:.0f} s" for peak, cpu_s in cells), f"{fit.wall_s:.0f}"])
 
 
 def _make(file: Path, rows: int, columns: int) -> None:
