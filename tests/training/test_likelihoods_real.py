@@ -115,6 +115,25 @@ def test_outliers_do_not_widen_what_a_student_t_expects() -> None:
 
 
 @pytest.mark.parametrize("family", [Gaussian, StudentT])
+def test_sigma_begins_at_the_deviation_of_each_feature(family: type[LocationScale]) -> None:
+    """
+    Pixels are standardised together, so that those at the edges of an image vary a hundred times less than others.
+
+    A fit that begins at one sigma for all has spent thousands of steps before it is down there.
+    """
+    v = torch.randn(5000, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.5, 0.1, 0.02])
+    got = []
+    for sigma in ("feature", "shared", "row"):
+        likelihood: LocationScale = family(3, sigma)
+        with torch.no_grad():
+            bias, _ = likelihood.adapt(rows_of(v)._replace(floor=torch.full((3,), 1e-3).log()))
+            got.append(likelihood.log_sigma(bias).exp().expand(3).numpy())
+    np.testing.assert_allclose(got[0], [1.5, 0.1, 0.02], rtol=0.1)
+    np.testing.assert_allclose(got[1], math.sqrt((1.5**2 + 0.1**2 + 0.02**2) / 3), rtol=0.1)
+    np.testing.assert_allclose(got[2], got[0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", [Gaussian, StudentT])
 @pytest.mark.parametrize("sigma", SIGMAS)
 def test_sigma_comes_from_where_it_should_and_stays_above_the_resolution(
     family: type[LocationScale], sigma: Sigma

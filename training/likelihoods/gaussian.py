@@ -54,8 +54,12 @@ class Gaussian(LocationScale):
         return self.location(theta) + self.log_sigma(theta).exp() * standard_normal(u[:, 0], u[:, 1])
 
     def adapt(self, rows: Rows) -> tuple[Tensor, Tensor]:
-        """The unit and the floor of each feature; the bias is the mean, and sigma one standard deviation."""
-        return self.adapt_location(rows, self.nothing)
+        """
+        The unit and the floor of each feature; the bias is the mean, and sigma the standard deviation.
+
+        Of the feature itself: pixels are standardised together, and those that are almost always 0 have far to go.
+        """
+        return self.adapt_location(rows, rows.variance().sqrt().log())
 
     def described(self, columns: tuple[str, ...] | None) -> tuple[Described, ...]:
         """Any number; the smallest and largest sigma among the features, in original units."""

@@ -55,18 +55,19 @@ class LocationScale(Likelihood):
 
     def adapt_location(self, rows: Rows, log_sigma: Tensor) -> tuple[Tensor, Tensor]:
         """
-        As `adapt`: the mean, and sigma about *log_sigma*, (C,), to begin with.
+        As `adapt`: the mean, and sigma about *log_sigma*, (C,), to begin with, or the least sigma where that is more.
 
-        Features that never change are known from the start, with the least sigma: their residual is 0, so they have no
-        gradient, and stay known however short the fit.
+        One for all features begins with their mean square. Features that never change are known from the start, with
+        the least sigma: their residual is 0, so they have no gradient, and stay known however short the fit.
         """
         self.log_scale.copy_(rows.scale.log())
         self.log_sigma_min.copy_(rows.floor)
-        raw = torch.where(rows.constant, self.log_sigma_min - 5, log_sigma)
+        first = torch.maximum(log_sigma, self.log_sigma_min)
+        raw = torch.where(rows.constant, self.log_sigma_min - 5, first)
         if self.sigma == "feature":
             self.raw_log_sigma.copy_(raw)
         elif self.sigma == "shared":
-            self.raw_log_sigma.copy_(log_sigma.mean())
+            self.raw_log_sigma.copy_((2 * first).exp().mean().log() / 2)
         bias = torch.where(rows.constant, rows.v.amax(dim=0), rows.mean())
         if self.sigma == "row":
             return torch.cat([bias, raw]), torch.cat([rows.constant, rows.constant])

@@ -81,7 +81,7 @@ class DiscretisedLogistic(LocationScale):
         least = torch.full_like(self.log_sigma_min, -math.log(SHARPEST * self.last))
         log_scale = (rows.variance().sqrt() * (math.sqrt(3) / math.pi)).log()
         own = rows._replace(scale=torch.ones_like(rows.scale), floor=least)
-        return self.adapt_location(own, torch.maximum(log_scale, least))
+        return self.adapt_location(own, log_scale)
 
     def described(self, columns: tuple[str, ...] | None) -> tuple[Described, ...]:
         """The number of levels; the smallest and largest scale among the features, as shares of the range."""

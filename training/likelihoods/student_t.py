@@ -72,8 +72,12 @@ class StudentT(LocationScale):
         return self.location(theta) + self.log_sigma(theta).exp() * t
 
     def adapt(self, rows: Rows) -> tuple[Tensor, Tensor]:
-        """The unit and the floor of each feature; the bias is the mean, and sigma one standard deviation."""
-        return self.adapt_location(rows, self.nothing)
+        """
+        The unit and the floor of each feature; the bias is the mean, and sigma the standard deviation.
+
+        Of the feature itself: pixels are standardised together, and those that are almost always 0 have far to go.
+        """
+        return self.adapt_location(rows, rows.variance().sqrt().log())
 
     def described(self, columns: tuple[str, ...] | None) -> tuple[Described, ...]:
         """Any number; the smallest and largest sigma and nu among the features, sigma in original units."""
