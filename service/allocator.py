@@ -13,8 +13,8 @@ from collections.abc import Mapping
 
 KEPT_BYTES = 64 * 2**20
 """At the end of each heap. What is free between two pieces in use is never given back, be this set or not."""
-LARGE_BYTES = 32 * 2**20
-"""Larger pieces come from the system, and go back at once. The most that glibc takes."""
+LARGE_BYTES = 8 * 2**20
+"""Larger pieces come from the system, and go back at once: else replies that nobody reads leave holes of their size."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _VARIABLES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_", "MALLOC_MMAP_MAX_")

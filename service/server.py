@@ -7,11 +7,12 @@ Knows sockets and signals; nothing of models.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 import uvicorn
@@ -53,6 +54,7 @@ class Server(uvicorn.Server):
         )
         self._app = app
         self._signals = 0
+        self._listeners: list[socket.socket] = []
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to stop; unlike uvicorn's, the signal is not raised again afterwards, so the process exits with 0."""
@@ -72,7 +74,8 @@ class Server(uvicorn.Server):
             log.critical("%s", error)
             await self.lifespan.shutdown()
             sys.exit(1)
-        for one in sockets or ():
+        self._listeners = list(sockets or ())
+        for one in self._listeners:
             opening = asyncio.get_running_loop().create_server(self.protocol, sock=one, backlog=BACKLOG)
             self.servers.append(await opening)
         if sockets:
@@ -98,8 +101,12 @@ class Server(uvicorn.Server):
         if not self._app.exchange.draining:
             self._app.drain()
             await self._wait(self._app.settings.drain_delay_s, lambda: False)
+        waiting = [connection for one in self._listeners for connection in _accept_all(one)]
         for server in self.servers:
-            server.close()
+            server.close()  # resets whoever is not accepted yet, and in a drain every client has to connect again
+        for connection in waiting:
+            with contextlib.suppress(OSError):  # its client has left
+                await asyncio.get_running_loop().connect_accepted_socket(self.protocol, connection)
         # uvicorn would now cut the connections that have no request yet, also those whose request is on its way
         await self._wait(LAST_REQUEST_S, lambda: not self.server_state.connections)
         await super().shutdown()
@@ -108,3 +115,12 @@ class Server(uvicorn.Server):
         end = asyncio.get_running_loop().time() + seconds
         while asyncio.get_running_loop().time() < end and not self.force_exit and not enough():  # noqa: ASYNC110  uvicorn has no events
             await asyncio.sleep(0.02)
+
+
+def _accept_all(listener: socket.socket) -> Iterator[socket.socket]:
+    """The connections that are whole and that nobody has accepted."""
+    with contextlib.suppress(OSError):  # there are no more
+        while True:
+            connection, _ = listener.accept()
+            connection.setblocking(False)
+            yield connection
