@@ -39,7 +39,7 @@ SLICE_LISTS = 2**15
 
 _HEAD = 4096  # bytes that may stand before the rows
 _CELLS = 4096  # of records that are written at once: each becomes an object
-_COMMA = re.compile(rb"\s*,\s*")
+_COMMA = re.compile(rb"[ \t\n\r]*,[ \t\n\r]*")  # JSON's blanks: \s has two more, which the parsers would not get to see
 _RECORDS = re.compile(rb'"records"\s*:\s*\[')
 Part = tuple[Array, Mapping[int, Flaw]]  # the rows of a slice, and what is wrong with some of them
 

@@ -201,7 +201,7 @@ def _instant(text: str) -> float | None:
         moment = datetime.fromisoformat(text)
     except ValueError:
         return None
-    if not text.isascii():
+    if not text.isascii() or len(text) > 64:  # docs/records.md
         return None
     return (moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment).timestamp()
 

@@ -145,6 +145,16 @@ def records_body(rows: int, **options: Any) -> tuple[bytes, list[dict[str, Any]]
     return orjson.dumps({**options, "records": records}), records
 
 
+@pytest.mark.parametrize("blank", [b"\x0b", b"\x0c", b"\xa0", b"\0"])
+@pytest.mark.parametrize("rows", [b"[1, 2]%b, [3, 4]", b"[1, 2],%b [3, 4]"])
+def test_what_is_no_blank_in_json_is_none_between_two_rows(rows: bytes, blank: bytes) -> None:
+    """The bytes between two slices are read by nobody else."""
+    body = b'{"latents": [%b]}' % (rows % blank)
+    refused = at_once(body, LATENT)
+    assert refused[1].startswith("malformed-body")
+    assert in_slices(body, LATENT, 1) == refused
+
+
 @pytest.mark.parametrize("options", [{}, {"alpha": 0.5, "kind": "a]}"}])
 def test_records_come_in_slices_wherever_they_can_be_cut(options: dict[str, Any]) -> None:
     """As rows of numbers already; a text with the end of a record in it is no reason to be wrong."""
