@@ -198,14 +198,36 @@ def test_chunks_may_be_less_than_a_batch() -> None:
     run(test)
 
 
+def test_chunks_are_whole_batches_until_somebody_comes_who_would_wait_for_them() -> None:
+    """Smaller ones cost capacity; a call that fits a batch is what they are for, and the first one has come."""
+
+    async def test() -> None:
+        engine = Doubler()
+        bench = Bench(engine, max_batch_rows=4, max_chunk_rows=2)
+        await bench.submit(*range(1, 9))
+        assert [rows for _, rows in engine.batches] == [[1, 2, 3, 4], [5, 6, 7, 8]]
+        engine.gate.clear()
+        engine.entered.clear()
+        bulk = bench.submit(*range(1, 13))
+        await asyncio.to_thread(engine.entered.wait, 10)
+        small = bench.submit(100)
+        engine.gate.set()
+        await asyncio.gather(bulk, small)
+        assert [rows for _, rows in engine.batches[2:]] == [[1, 2, 3, 4], [100], [5, 6], [7, 8], [9, 10], [11, 12]]
+        await bench.batcher.close(1)
+
+    run(test)
+
+
 def test_chunks_are_whole_batches_where_those_are_short() -> None:
     """Half of a short batch takes more than half its time, and nobody waits long for either."""
 
     async def test() -> None:
         engine = Doubler()
         bench = Bench(engine, max_batch_rows=4, max_chunk_rows=2, max_inline_s=10.0)
+        await bench.submit(0)
         await bench.submit(*range(1, 13))
-        assert [rows for _, rows in engine.batches] == [[1, 2], [3, 4, 5, 6], [7, 8, 9, 10], [11, 12]]
+        assert [rows for _, rows in engine.batches[1:]] == [[1, 2], [3, 4, 5, 6], [7, 8, 9, 10], [11, 12]]
         await bench.batcher.close(1)
 
     run(test)
