@@ -68,7 +68,7 @@ def contest(
         "norm_rank_correlation": None if math.isnan(likeness) else round(likeness, 4),
     }
     families = {likelihood.family for likelihood in bundle.manifest.likelihood}
-    if families == {"gaussian"} and not inputs.masked:  # densities of the same values
+    if families <= {"gaussian", "student-t"} and not inputs.masked:  # densities of the same values
         found["log_px"] = {name: _mean(values) for name, values in baselines.log_px(x).items()}
     return found
 

@@ -8,7 +8,6 @@ from the decoder (see `Likelihood.outputs`). What the encoder takes of a row is 
 from __future__ import annotations
 
 import itertools
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,6 +21,8 @@ from training.likelihoods.choose import Count, Family, make_likelihood
 from training.likelihoods.likelihood import Likelihood, Rows
 from training.likelihoods.location_scale import Sigma
 from training.models.features import Features
+from training.models.prior import Kind as PriorKind
+from training.models.prior import Prior, make_prior
 from training.moments import constant, log_sigma_floor, standardisation
 from training.scaling import Scaling
 
@@ -38,7 +39,7 @@ class VAEConfig:
 
     *hidden*: widths of the encoder's layers; the decoder has them in reverse. Empty: a linear VAE.
     *standardise*: false where values pass as they are. *likelihood*, *sigma*, *sigma_value*, *levels*, *count*: see
-    `make_likelihood`.
+    `make_likelihood`. *prior*, *components*: see `make_prior`.
     """
 
     latent_dim: int
@@ -50,16 +51,8 @@ class VAEConfig:
     sigma_value: float = 1.0
     levels: int = 0
     count: Count = "negative-binomial"
-
-
-def default_latent_dim(features: int) -> int:
-    """2 sqrt(C), rounded up, between 2 and 64, and never more than the features."""
-    return min(features, max(2, min(64, math.ceil(2 * math.sqrt(features)))))
-
-
-def default_hidden(features: int) -> tuple[int, ...]:
-    """Two layers, wider for images."""
-    return (128, 128) if features <= 256 else (256, 256)
+    prior: PriorKind = "standard-normal"
+    components: int = 100
 
 
 class VAE(nn.Module):
@@ -86,6 +79,7 @@ class VAE(nn.Module):
         self.decoder = _layers((config.latent_dim, *config.hidden[::-1]), config.activation, generator)
         last = config.hidden[0] if config.hidden else config.latent_dim
         self.theta = _linear(last, self.likelihood.outputs, generator)
+        self.prior: Prior = make_prior(config.prior, config.latent_dim, config.components, generator)
 
     def encode(self, v: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """

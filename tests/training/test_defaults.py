@@ -1,0 +1,36 @@
+"""What a fit takes where nobody says: one configuration for all tables, lengths in steps."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from service.inputs import Inputs
+from training.data import image_inputs, table_inputs
+from training.defaults import default_config, default_latent_dim, default_options
+
+
+@pytest.mark.parametrize("rows", [60, 1000, 5000, 40_000, 1_000_000])
+def test_a_fit_is_about_as_many_steps_whatever_the_rows(rows: int) -> None:
+    """6,000 of them, but for tables so small, or so large, that an epoch is too little, or too much, of that."""
+    options = default_options(rows)
+    steps = math.ceil(rows / options.batch_size)
+    assert options.epochs in (20, 3000) or 6000 <= options.epochs * steps < 6000 + steps
+    assert options.warmup_epochs * steps == pytest.approx(300)
+    assert options.patience == 10 or 800 <= options.patience * steps < 800 + steps
+
+
+def test_tables_have_a_mixture_and_heavy_tails_and_images_have_neither() -> None:
+    """By what a row is, and by nothing else."""
+    table = default_config(table_inputs(["speed", "flow", "pressure"]))
+    assert (table.prior, table.likelihood, table.latent_dim) == ("mixture", "student-t", 3)
+    image: Inputs = image_inputs("x", np.zeros((5, 28, 28), np.uint8))
+    assert (default_config(image).prior, default_config(image).likelihood) == ("standard-normal", "gaussian")
+
+
+@pytest.mark.parametrize(("features", "latents"), [(1, 1), (2, 2), (9, 6), (100, 20), (784, 56), (5000, 64)])
+def test_there_are_latents_as_the_root_of_the_features(features: int, latents: int) -> None:
+    """Twice that, between 2 and 64, and never more than the features."""
+    assert default_latent_dim(features) == latents
