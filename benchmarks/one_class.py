@@ -108,7 +108,7 @@ def measured(file: Path, seed: int) -> dict[str, Any]:
     learned, normal, strange = dealt(file, seed)
     inputs = from_arrays(file.stem, {"X": learned}).inputs
     parts = split_rows(len(learned), Fractions(test=0.0), seed)
-    options = replace(default_options(len(parts.train)), seed=seed, threads=1)
+    options = replace(default_options(inputs, len(parts.train)), seed=seed, threads=1)
     start = time.process_time()
     vae = VAE(inputs, default_config(inputs), seed)
     result = fit(vae, learned[parts.train], learned[parts.validation], options)

@@ -105,12 +105,23 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
         help="N(0, I), or a mixture of normals that is learned (default: a mixture for tables, N(0, I) for images)",
     )
     add("--components", type=_count, metavar="M", default=100, help="of --prior mixture (default %(default)s)")
+    add(
+        "--sigma-floor",
+        type=_floor,
+        metavar="X",
+        help="the least sigma that is learned, standardised, 0.001 to 1 (default 0.1 for tables, 0.001 for images)",
+    )
     add("--levels", type=_levels, metavar="N", default=0, help="of discretised-logistic (default 0: of the range)")
     add("--binarize", choices=("none", "threshold", "dynamic"), default="none", help="grey images to binary ones")
     add("--latent-dim", type=_count, metavar="N", help="latents (default 2 sqrt(features), 2 to 64)")
     add("--hidden", type=_widths, metavar="N,N", help="encoder widths, reversed in the decoder; none: a linear VAE")
     add("--activation", choices=("silu", "relu", "tanh"), default="silu", help="default %(default)s")
-    add("--epochs", type=_count, metavar="N", help="at most so many (default about 6,000 steps, 20 to 3,000 epochs)")
+    add(
+        "--epochs",
+        type=_count,
+        metavar="N",
+        help="at most so many (default about 3,000 steps, of images 6,000; 20 to 3,000 epochs)",
+    )
     add(
         "--minutes",
         type=_positive,
@@ -265,6 +276,12 @@ def _threads(text: str) -> int:
 
 def _share(text: str) -> float:
     return _at_least(0, float(text))
+
+
+def _floor(text: str) -> float:
+    if not 1e-3 <= float(text) <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0.001 and 1")
+    return float(text)
 
 
 def _rate(text: str) -> float:

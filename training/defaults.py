@@ -13,10 +13,11 @@ from typing import Final
 from service.inputs import Inputs
 from training.fit import FitOptions
 from training.models.mlp import VAEConfig
+from training.moments import SIGMA_MIN
 
 BATCH_SIZE: Final = 128
 
-_STEPS: Final = 6000
+_STEPS: Final = {"table": 3000, "image": 6000, "array": 6000}
 _WARMUP_STEPS: Final = 300
 _PATIENCE_STEPS: Final = 800
 _EPOCHS: Final = (20, 3000)
@@ -27,8 +28,8 @@ def default_config(inputs: Inputs) -> VAEConfig:
     The model of rows like *inputs*.
 
     Tables: Student-t for numeric columns, so that a few bad rows and heavy tails do not widen what is expected of the
-    others, and a learned mixture prior, because rows of a table come in clusters. Images and arrays: a Gaussian and
-    N(0, I).
+    others, no sigma below a tenth of a column's spread, so that one that hardly varies does not own the score, and a
+    learned mixture prior, because rows of a table come in clusters. Images and arrays: a Gaussian and N(0, I).
     """
     table = inputs.kind == "table"
     return VAEConfig(
@@ -36,6 +37,7 @@ def default_config(inputs: Inputs) -> VAEConfig:
         hidden=(128, 128) if inputs.features <= 256 else (256, 256),
         likelihood="student-t" if table else "gaussian",
         prior="mixture" if table else "standard-normal",
+        sigma_floor=0.1 if table else SIGMA_MIN,
     )
 
 
@@ -44,9 +46,9 @@ def default_latent_dim(features: int) -> int:
     return min(features, max(2, min(64, math.ceil(2 * math.sqrt(features)))))
 
 
-def default_options(rows: int, batch_size: int = BATCH_SIZE) -> FitOptions:
+def default_options(inputs: Inputs, rows: int, batch_size: int = BATCH_SIZE) -> FitOptions:
     """
-    How long to fit to so many training *rows*: about 6,000 steps, between 20 and 3,000 epochs.
+    How long to fit to so many training *rows*: about 3,000 steps, of images 6,000, between 20 and 3,000 epochs.
 
     The KL comes in over the first 300 steps, and the fit ends after 800 without a better ELBO: a table of 80 rows has
     one step an epoch, and one of a million 7,800.
@@ -54,7 +56,7 @@ def default_options(rows: int, batch_size: int = BATCH_SIZE) -> FitOptions:
     steps = math.ceil(rows / batch_size)
     least, most = _EPOCHS
     return FitOptions(
-        epochs=min(most, max(least, math.ceil(_STEPS / steps))),
+        epochs=min(most, max(least, math.ceil(_STEPS[inputs.kind] / steps))),
         batch_size=batch_size,
         warmup_epochs=_WARMUP_STEPS / steps,
         patience=max(10, math.ceil(_PATIENCE_STEPS / steps)),

@@ -100,7 +100,7 @@ def pool(data: Path, name: str, seed: int = 0) -> Pool:
 def fitted(pool: Pool, epochs: int = 0, seed: int = 0) -> VAE:
     """The network, fitted to what there is to learn from; *epochs* 0: as `vae-train fit` does."""
     vae = VAE(pool.inputs, pool.config, seed)
-    options = default_options(len(pool.train))
+    options = default_options(pool.inputs, len(pool.train))
     options = replace(options, epochs=epochs or options.epochs, seed=seed, threads=1)
     fit(vae, pool.train, pool.validation, options)
     return vae

@@ -23,7 +23,7 @@ from training.likelihoods.location_scale import Sigma
 from training.models.features import Features
 from training.models.prior import Kind as PriorKind
 from training.models.prior import Prior, make_prior
-from training.moments import constant, log_sigma_floor, standardisation
+from training.moments import SIGMA_MIN, constant, log_sigma_floor, standardisation
 from training.scaling import Scaling
 
 Activation = Literal["silu", "relu", "tanh"]
@@ -39,7 +39,7 @@ class VAEConfig:
 
     *hidden*: widths of the encoder's layers; the decoder has them in reverse. Empty: a linear VAE.
     *standardise*: false where values pass as they are. *likelihood*, *sigma*, *sigma_value*, *levels*, *count*: see
-    `make_likelihood`. *prior*, *components*: see `make_prior`.
+    `make_likelihood`. *prior*, *components*: see `make_prior`. *sigma_floor*: see `log_sigma_floor`.
     """
 
     latent_dim: int
@@ -53,6 +53,7 @@ class VAEConfig:
     count: Count = "negative-binomial"
     prior: PriorKind = "standard-normal"
     components: int = 100
+    sigma_floor: float = SIGMA_MIN
 
 
 class VAE(nn.Module):
@@ -114,7 +115,8 @@ class VAE(nn.Module):
             v, mask = self.features.observed(self.scaling(torch.from_numpy(x[:20000].astype(self.inputs.dtype))))
             observed = torch.ones_like(v, dtype=torch.bool) if mask is None else mask
             self.features.adapt(v, observed)
-            unit = [torch.from_numpy(array) for array in (constant(x), scale, log_sigma_floor(x, self.inputs, scale))]
+            floor = log_sigma_floor(x, self.inputs, scale, self.config.sigma_floor)
+            unit = [torch.from_numpy(array) for array in (constant(x), scale, floor)]
             bias, fixed = self.likelihood.adapt(Rows(v, observed, *unit))
             self.theta.bias.copy_(bias)
             self.theta.weight[fixed] = 0

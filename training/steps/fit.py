@@ -126,8 +126,9 @@ def _job(options: Namespace, file: Path, log: Path, fabric: Fabric) -> _Job:
         count=options.count,
         prior=options.prior or usual.prior,
         components=options.components,
+        sigma_floor=options.sigma_floor or usual.sigma_floor,
     )
-    length = default_options(len(parts.train), options.batch_size)
+    length = default_options(parts.inputs, len(parts.train), options.batch_size)
     fit_options = replace(
         length,
         epochs=options.epochs or length.epochs,
