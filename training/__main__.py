@@ -120,7 +120,7 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
         "--epochs",
         type=_count,
         metavar="N",
-        help="at most so many (default about 3,000 steps, of images 6,000; 20 to 3,000 epochs)",
+        help="at most so many (default 3,000 steps, of images 6,000; at least 20)",
     )
     add(
         "--minutes",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -29,7 +31,7 @@ def mixture() -> Mixture:
     return prior
 
 
-def same(prior: Mixture) -> distributions.Distribution:
+def same(prior: Mixture) -> Any:
     """The mixture by another hand."""
     normal = distributions.Independent(distributions.Normal(prior.mean, (0.5 * prior.logvar()).exp()), 1)
     return distributions.MixtureSameFamily(distributions.Categorical(logits=prior.logits), normal)
