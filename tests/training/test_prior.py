@@ -41,7 +41,7 @@ def test_the_log_ratio_is_that_of_the_two_densities(mixture: Mixture) -> None:
     """Log p(z_k) - log q(z_k|x), also far away from every component."""
     mu, logvar, eps = 4 * normals(7, L), normals(7, L), normals(11, L)
     z = reparameterize(mu, logvar, eps)
-    q = distributions.Independent(distributions.Normal(mu.unsqueeze(1), (0.5 * logvar).exp().unsqueeze(1)), 1)
+    q: Any = distributions.Independent(distributions.Normal(mu.unsqueeze(1), (0.5 * logvar).exp().unsqueeze(1)), 1)
     torch.testing.assert_close(mixture.log_ratio(z, eps, logvar), same(mixture).log_prob(z) - q.log_prob(z))
 
 
