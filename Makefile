@@ -35,7 +35,7 @@ openapi: .venv/.dev  ## record the examples of the OpenAPI document from the ser
 example-bundle: .venv/.dev  ## train the shipped example again: scikit-learn's digits, Gaussian
 	rm -rf build/example
 	$(BIN)/vae-train fit --data sklearn:digits --likelihood gaussian --output build/example/digits \
-		--hidden 128 --batch-size 64 --epochs 600 --patience 60 --seed 0 --threads 1 \
+		--hidden 128 --batch-size 64 --epochs 600 --warmup-epochs 10 --patience 60 --seed 0 --threads 1 \
 		--checkpoint build/example/checkpoint.npz --log build/example/fit.jsonl
 	rm -rf deploy/models/digits/1
 	mv build/example/digits/1 deploy/models/digits/1

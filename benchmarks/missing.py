@@ -34,10 +34,11 @@ from service.inputs import Column, Inputs
 from service.scores import score
 from training.calibrate import calibrate
 from training.data import CLAMP
+from training.defaults import default_latent_dim
 from training.export import export_graphs
 from training.fit import FitOptions, fit
 from training.masks import bins_of, default_bins
-from training.models.mlp import VAE, VAEConfig, default_hidden, default_latent_dim
+from training.models.mlp import VAE, VAEConfig
 from training.noise import noise_table
 from training.ranking import auroc
 from training.scorer import run_scorer
@@ -163,7 +164,7 @@ class Model:
         columns = tuple(Column(name=f"x{c}", missing=masked) for c in range(features))
         self.inputs = Inputs(kind="table", shape=(features,), dtype="float64", columns=columns, clamp=CLAMP)
         latent = default_latent_dim(features)
-        vae = VAE(self.inputs, VAEConfig(latent, default_hidden(features), "gaussian"), options.seed)
+        vae = VAE(self.inputs, VAEConfig(latent, (128, 128), "gaussian"), options.seed)
         fit(vae, parts.train, parts.validation, options)
         self.engine = Engine({"scorer": export_graphs(vae)["scorer"]}, threads=1)
         self.eps = noise_table(latent, options.seed)[:DRAWS]

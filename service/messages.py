@@ -147,7 +147,13 @@ class SampleRequest(_Request):
 
     count: int = Field(1, ge=1, le=MAX_INTEGER, description="n, the rows to draw, up to limits.max_request_rows")
     seed: Seed = None
-    temperature: float = Field(1.0, ge=0, le=10, description="the standard deviation of the latent draws; 0: none")
+    temperature: float = Field(
+        1.0,
+        ge=0,
+        le=10,
+        description="the standard deviation of the latent draws, of a learned prior as a share of the component's; "
+        "0: none",
+    )
     truncation: float | None = Field(
         None,
         gt=0,

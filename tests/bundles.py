@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -51,11 +52,18 @@ def make_bundle(
     version: int = 1,
     latent_dim: int = 4,
     count: Count = "negative-binomial",
+    components: int = 0,
 ) -> Path:
-    """An untrained VAE on *inputs* as a bundle, calibrated on the second half of the rows *x*."""
+    """
+    An untrained VAE on *inputs* as a bundle, calibrated on the second half of the rows *x*.
+
+    *components*: of a mixture as the prior; 0: N(0, I).
+    """
     torch.set_num_threads(1)
     standardise = not as_they_are(inputs, family)
     config = VAEConfig(latent_dim=latent_dim, hidden=(8,), likelihood=family, standardise=standardise, count=count)
+    if components:
+        config = replace(config, prior="mixture", components=components)
     vae = VAE(inputs, config, seed=version)
     vae.adapt(x[: len(x) // 2])
     calibration = x[len(x) // 2 :]

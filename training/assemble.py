@@ -110,11 +110,12 @@ def build_bundle(
         capabilities=Capabilities(
             operations=(*_PLAIN, "anomaly-score") if found.entries else _PLAIN,
             score_kinds=KINDS if found.entries else (),
+            kl="analytic" if vae.prior.analytic else "monte-carlo",
             draw=True,
             missing=vae.inputs.masked,
         ),
         inputs=_inputs(vae),
-        latent=Latent(dim=vae.config.latent_dim),
+        latent=Latent(dim=vae.config.latent_dim, prior="standard-normal" if vae.prior.analytic else "graph"),
         likelihood=vae.likelihood.described(vae.inputs.names if vae.inputs.columns is not None else None),
         graphs=specs(vae),
         calibrated=found.entries,

@@ -8,7 +8,7 @@ are hidden, and rows are scored, anew for each split.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +24,10 @@ from training.absent import absent_nats
 from training.binarize import binarize, binary_inputs
 from training.calibrate import calibrate
 from training.data import CLAMP, load
-from training.fit import FitOptions, fit
+from training.defaults import default_latent_dim, default_options
+from training.fit import fit
 from training.masks import bins_of, by_bin, default_bins
-from training.models.mlp import VAE, VAEConfig, default_hidden, default_latent_dim
+from training.models.mlp import VAE, VAEConfig
 from training.noise import noise_table
 from training.scorer import outputs_of, run_scorer
 
@@ -90,7 +91,7 @@ def pool(data: Path, name: str, seed: int = 0) -> Pool:
         features = x.shape[1]
         columns = tuple(Column(name=f"x{c}", missing=True) for c in range(features))
         inputs = Inputs(kind="table", shape=(features,), dtype="float64", columns=columns, clamp=CLAMP)
-        config = VAEConfig(default_latent_dim(features), default_hidden(features), "gaussian")
+        config = VAEConfig(default_latent_dim(features), (128, 128), "gaussian")
     learn = min(LEARN, len(x) // 2)
     train, validation, rows = np.split(x, [learn * 9 // 10, learn])
     return Pool(inputs, config, train, validation, rows)
@@ -99,7 +100,9 @@ def pool(data: Path, name: str, seed: int = 0) -> Pool:
 def fitted(pool: Pool, epochs: int = 0, seed: int = 0) -> VAE:
     """The network, fitted to what there is to learn from; *epochs* 0: as `vae-train fit` does."""
     vae = VAE(pool.inputs, pool.config, seed)
-    fit(vae, pool.train, pool.validation, FitOptions(epochs=epochs, seed=seed, threads=1))
+    options = default_options(pool.inputs, len(pool.train))
+    options = replace(options, epochs=epochs or options.epochs, seed=seed, threads=1)
+    fit(vae, pool.train, pool.validation, options)
     return vae
 
 

@@ -30,9 +30,10 @@ from service.scores import SCORE_OUTPUTS, score
 from training.assemble import HeldOut, build_bundle
 from training.calibrate import calibrate
 from training.data import CLAMP
+from training.defaults import default_latent_dim
 from training.fit import FitOptions, fit
 from training.masks import bins_of, by_bin
-from training.models.mlp import VAE, VAEConfig, default_hidden, default_latent_dim
+from training.models.mlp import VAE, VAEConfig
 from training.noise import noise_table
 from training.scorer import outputs_of, run_scorer
 
@@ -138,7 +139,7 @@ def dealt(table: Table, split: int, epochs: int) -> Counted:
     columns = tuple(Column(name=f"x{c}", missing=True) for c in range(features))
     inputs = Inputs(kind="table", shape=(features,), dtype="float64", columns=columns, clamp=CLAMP)
     latent = default_latent_dim(features)
-    vae = VAE(inputs, VAEConfig(latent, default_hidden(features), "gaussian"), split)
+    vae = VAE(inputs, VAEConfig(latent, (128, 128), "gaussian"), split)
     fit(vae, parts.train, parts.validation, FitOptions(epochs=epochs, seed=split, threads=1))
     engine, eps = scorer(vae), noise_table(latent, split)[:DRAWS]
     inside, outside = (_scores(engine, inputs, x, eps) for x in (parts.calibration, parts.test))

@@ -86,7 +86,7 @@ def test_the_bound_does_not_depend_on_the_chunks(fitted: Fitted, engine: Engine)
 def test_latents_are_counted_active_by_the_variance_of_their_mean(fitted: Fitted, engine: Engine) -> None:
     """KL per latent and the number of active units are those of the encoder's outputs."""
     mu, logvar = (part.astype(np.float64) for part in engine.run("encoder", {"x": fitted.test}).values())
-    found = latents(engine, fitted.vae.inputs, fitted.test)
+    found = latents(fitted.bundle, engine, fitted.test)
     assert found["active_units"] == (mu.var(axis=0) > 0.01).sum()
     expected = kl_per_latent(torch.from_numpy(mu), torch.from_numpy(logvar)).mean(dim=0)
     assert found["kl_per_latent"] == pytest.approx(expected.tolist(), abs=1e-4)
