@@ -20,7 +20,7 @@ import argparse
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +34,7 @@ from service.inputs import Column, Inputs
 from service.scores import score
 from training.calibrate import calibrate
 from training.data import CLAMP
-from training.defaults import default_latent_dim
+from training.defaults import default_latent_dim, default_options
 from training.export import export_graphs
 from training.fit import FitOptions, fit
 from training.masks import bins_of, default_bins
@@ -165,6 +165,13 @@ class Model:
         self.inputs = Inputs(kind="table", shape=(features,), dtype="float64", columns=columns, clamp=CLAMP)
         latent = default_latent_dim(features)
         vae = VAE(self.inputs, VAEConfig(latent, (128, 128), "gaussian"), options.seed)
+        length = default_options(self.inputs, len(parts.train))
+        options = replace(
+            options,
+            epochs=options.epochs or length.epochs,
+            warmup_epochs=length.warmup_epochs,
+            patience=length.patience,
+        )
         fit(vae, parts.train, parts.validation, options)
         self.engine = Engine({"scorer": export_graphs(vae)["scorer"]}, threads=1)
         self.eps = noise_table(latent, options.seed)[:DRAWS]
