@@ -37,7 +37,7 @@ def default_config(inputs: Inputs) -> VAEConfig:
         hidden=(128, 128) if inputs.features <= 256 else (256, 256),
         likelihood="student-t" if table else "gaussian",
         prior="mixture" if table else "standard-normal",
-        sigma_floor=0.25 if table else SIGMA_MIN,
+        sigma_floor=0.1 if table else SIGMA_MIN,
     )
 
 

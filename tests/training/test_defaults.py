@@ -29,7 +29,7 @@ def test_a_fit_is_about_as_many_steps_whatever_the_rows(rows: int) -> None:
 def test_tables_have_a_mixture_and_heavy_tails_and_images_have_neither() -> None:
     """By what a row is, and by nothing else."""
     table = default_config(table_inputs(["speed", "flow", "pressure"]))
-    assert (table.prior, table.likelihood, table.sigma_floor, table.latent_dim) == ("mixture", "student-t", 0.25, 3)
+    assert (table.prior, table.likelihood, table.sigma_floor, table.latent_dim) == ("mixture", "student-t", 0.1, 3)
     image: Inputs = image_inputs("x", np.zeros((5, 28, 28), np.uint8))
     assert (default_config(image).prior, default_config(image).likelihood) == ("standard-normal", "gaussian")
 
