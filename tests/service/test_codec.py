@@ -247,8 +247,8 @@ def test_values_within_the_support_pass(row: list[float]) -> None:
     ("row", "told"),
     [
         ([0.5, 0, 0], r"feature 'on' is 0.5; its likelihood is defined for whole numbers from 0 to 1"),
-        ([2, 0, 0], r"feature 'on' is 2.0; its likelihood is defined for whole numbers from 0 to 1"),
-        ([-1, 0, 0], "feature 'on' is -1.0"),
+        ([2, 0, 0], r"feature 'on' is 2; its likelihood is defined for whole numbers from 0 to 1"),
+        ([-1, 0, 0], "feature 'on' is -1;"),
         ([0, 0, 1.5], r"feature 'share' is 1.5; its likelihood is defined for numbers from 0 to 1"),
         ([0, 0, -1e-9], "feature 'share' is -1e-09"),
         ([0, 0, 1 + 2**-52], "feature 'share' is 1.0000000000000002"),
@@ -259,7 +259,9 @@ def test_values_outside_the_support_are_refused_by_row_and_feature(row: list[flo
     rows = read([[0, 0, 0], row])
     with pytest.raises(InvalidInput, match=f"inputs: row 1: {told}") as refused:
         BINARY.check_support(rows)
-    assert refused.value.facts == {"field": "inputs", "row": 1}
+    facts = refused.value.facts
+    assert (facts["field"], facts["row"], facts["value"] in row) == ("inputs", 1, True)
+    assert told.partition(" defined for ")[2] in str(facts["limit"])
 
 
 def test_a_count_is_a_whole_number_from_its_low_end_on() -> None:
@@ -281,7 +283,7 @@ def test_flagged_rows_cost_nobody_else_their_answer() -> None:
         3: "inputs: row 3 must be a list of 3",
         4: "inputs: row 4: feature 'on' is 0.5",
         5: "inputs: row 5, position 2 must be a number",
-        7: "inputs: row 7: feature 'share' is 2.0",
+        7: "inputs: row 7: feature 'share' is 2",
     }
 
 
