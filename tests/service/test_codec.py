@@ -216,6 +216,9 @@ def test_json_that_is_not_an_object_is_malformed(body: bytes, kind: str) -> None
         ({"draws": 257}, "draws", "draws: .*less than or equal to 256; given: 257"),
         ({"seed": -1}, "seed", "seed: .*greater than or equal to 0; given: -1"),
         ({"seed": 2**53}, "seed", f"seed: .*{2**53 - 1}; given: {2**53}"),
+        ({"seed": 2.0**64}, "seed", rf"seed: .*less than or equal to {2**53 - 1}; given: 1\.8446744073709552e\+19"),
+        ({"seed": -1e300}, "seed", r"seed: .*greater than or equal to 0; given: -1e\+300"),
+        ({"seed": 1e15 + 0.5}, "seed", "seed: .*valid integer; given: 1000000000000000.5"),
         ({"sed": 1}, "sed", "unknown field 'sed'; the options here are: draws, seed"),
     ],
 )
