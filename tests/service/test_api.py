@@ -396,6 +396,18 @@ def test_only_a_body_that_was_not_read_costs_its_connection(table_bundle: Path) 
         assert (size.status_code, size.headers.get("connection")) == (413, "close")
 
 
+def test_one_is_told_in_the_singular(table_bundle: Path) -> None:
+    """Of rows and of bytes."""
+    with Server(table_bundle, max_request_rows=1) as server:
+        rows = server.client.post("/v1/sample", json={"count": 2}).json()["detail"]
+        assert rows == "count is 2; one request may have 1 row"
+        tensor = {"name": "x", "shape": [1, 3], "datatype": "FP32", "parameters": {"binary_data_size": 12}}
+        head = json.dumps({"inputs": [tensor]}).encode()
+        length = {"Inference-Header-Content-Length": str(len(head))}
+        reply = server.client.post("/v2/models/encode/infer", content=head + b"x", headers=length)
+        assert reply.json()["error"] == "input x: binary_data_size is 12; 1 byte left"
+
+
 def test_several_accept_headers_are_one_list(table_server: Server) -> None:
     """RFC 9110, 5.3."""
     for headers in ([("accept", "application/json"), ("accept", "text/html")], [("accept", "text/html")] * 2):
