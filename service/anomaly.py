@@ -17,7 +17,7 @@ from service import calibration, scores
 from service.bundle import CALIBRATION, Bundle
 from service.calls import Rows
 from service.discoveries import Discoveries, discover
-from service.errors import BundleError, Unsupported
+from service.errors import BundleError, Unsupported, counted
 from service.manifest import Calibrated
 
 Array = NDArray[np.generic]
@@ -165,13 +165,15 @@ class Anomaly:
         thresholds = tuple(calibration.threshold(self._sorted(one), level) for one in entries)
         needed = calibration.rows_needed(level)
         reasons = tuple(
-            f"alpha {level:g} needs {needed} calibration rows; the bundle has {one.rows}" if threshold is None else None
+            f"alpha {level:g} needs {counted(needed, 'calibration row')}; the bundle has {one.rows}"
+            if threshold is None
+            else None
             for one, threshold in zip(entries, thresholds, strict=True)
         )
         if reasons[0] is not None and alpha is not None:
             raise Unsupported(reasons[0], field="alpha", limit=1 / (entry.rows + 1), value=alpha, rows_needed=needed)
         if fdr is not None and entry.rows < (needed := calibration.rows_needed(fdr)):
-            told = f"fdr {fdr:g} needs {needed} calibration rows; the bundle has {entry.rows}"
+            told = f"fdr {fdr:g} needs {counted(needed, 'calibration row')}; the bundle has {entry.rows}"
             raise Unsupported(told, field="fdr", limit=1 / (entry.rows + 1), value=fdr, rows_needed=needed)
         outputs = scores.SCORE_OUTPUTS[entry.kind]
         if components:

@@ -27,7 +27,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, Protocol, TypeVar
 
 from service.calls import Call, Chunk, Key, Rows, gather, scatter
-from service.errors import InferenceFailed, NotReady, Overloaded, ServiceError
+from service.errors import InferenceFailed, NotReady, Overloaded, ServiceError, counted
 from service.pace import Pace
 from service.queues import Queues, Waiting
 from service.spent import SPENT
@@ -103,7 +103,8 @@ class Batcher(Generic[Key]):
             if queued <= _REOPEN * most:
                 self._full = False
             else:
-                raise self._overloaded(f"{queued} rows wait {_COUNTED}; the queue of {most} was full", queued)
+                told = f"{counted(queued, 'row')} waiting {_COUNTED}; the queue of {most} was full"
+                raise self._overloaded(told, queued)
 
     def _check(self, weight: int) -> None:
         """Raise what a call of *weight* is refused with; one larger than the queue is taken when nothing waits."""
@@ -112,7 +113,7 @@ class Batcher(Generic[Key]):
         queued, most = self._queues.work, self._max_queue_rows
         if queued and queued + weight > most:
             self._full = queued > _REOPEN * most  # a large call alone does not shut out the others
-            told = f"{queued} rows wait {_COUNTED}, and {weight} more would pass the limit of {most}"
+            told = f"{counted(queued, 'row')} waiting {_COUNTED}, and {weight} more would pass the limit of {most}"
             raise self._overloaded(told, queued + weight)
 
     def _overloaded(self, told: str, value: int) -> Overloaded:

@@ -55,6 +55,7 @@ LAYERS = (
         "http.bodies",
         "http.crowd",
         "http.headers",
+        "http.outlet",
         "http.vigil",
         "messages",
         "sockets",

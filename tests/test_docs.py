@@ -18,7 +18,7 @@ from service.codec import form, jpeg, npy, png, sheets, tensors
 from service.codec.bound import SPARE
 from service.codec.fields import MAX_QUERY
 from service.errors import ServiceError
-from service.http import headers, protocol
+from service.http import headers, outlet, protocol
 from service.metrics import Metrics
 from service.settings import Settings
 from service.web import COLD_ROUTES
@@ -31,6 +31,7 @@ FIXED = {
     "bytes of headers, of a POST to an operation": headers.MAX_HEADER_BYTES,
     "headers of a POST to an operation": headers.MAX_HEADERS,
     "requests that wait behind one on the same connection": protocol.MAX_PIPELINED,
+    "bytes that still come of a request that is answered": outlet.MAX_DROPPED,
     "query parameters": MAX_QUERY,
     "headers of one part of a form": form.MAX_HEADERS,
     "bytes of each, and of a form's Content-Type": form.MAX_HEADER,

@@ -29,6 +29,7 @@ _DATA = (
 )
 _BUNDLE = "a bundle, or a model directory: its newest version"
 _FAMILIES = ("gaussian", "student-t", "bernoulli", "continuous-bernoulli", "discretised-logistic")
+_EXTRA = "the extra training brings it: make .venv/.dev in a clone, or pip install -c constraints.txt '.[training]'"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,16 +37,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(given)
     options.arguments = given
-    # only now, so that --help need not wait for PyTorch, and evaluate, calibrate and report do without it
-    step = importlib.import_module(f"training.steps.{options.command}")
     try:
-        step.run(options)
+        # only now, so that --help need not wait for PyTorch, and evaluate, calibrate and report do without it
+        importlib.import_module(f"training.steps.{options.command}").run(options)
     except Interrupted as error:
         if str(error):
             print(f"vae-train {options.command}: {error}", file=sys.stderr)
         return 128 + error.signal
     except (TrainingError, StartError, OSError) as error:
         print(f"vae-train {options.command}: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing in ("", "service", "training"):
+            raise
+        print(f"vae-train {options.command}: {missing} is not installed; {_EXTRA}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"vae-train {options.command}: interrupted", file=sys.stderr)

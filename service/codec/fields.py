@@ -25,6 +25,8 @@ from service.errors import InvalidInput, Unsupported, kind, named, shown
 Options = TypeVar("Options", bound=BaseModel)
 Fields = dict[str, Any]
 MAX_QUERY = 32
+_EXACT = 2**53  # from here on a float may be another whole number than was sent
+_LONG = 2**64  # integers of more bits are in no reply
 
 
 def add_query(fields: Fields, query: bytes) -> None:
@@ -68,6 +70,11 @@ def read_options(model: type[Options], fields: Fields) -> Options:
         first = error.errors(include_url=False)[0]
         field = ".".join(str(part) for part in first["loc"])
         value = first["input"]
+        if first["type"] == "int_type" and isinstance(value, float) and abs(value) >= _EXACT and value.is_integer():
+            # a whole number of more than 64 bits, which JSON's readers round: it is too large, not no whole number
+            return read_options(model, {**fields, field: int(value)})
+        if isinstance(value, int) and abs(value) >= _LONG:
+            value = float(value)  # as it came
         given = shown(value) if isinstance(value, (int, float, str, bool)) else kind(value)
         if isinstance(value, str):
             value = named(value)

@@ -15,7 +15,7 @@ import numpy as np
 from service.codec import pillow
 from service.codec.pixels import shown, size
 from service.codec.rows import Array
-from service.errors import TooLarge
+from service.errors import TooLarge, counted
 from service.inputs import Inputs
 
 MAX_PIXELS = 2**24
@@ -95,9 +95,10 @@ def _grid(count: int, stacked: int, inputs: Inputs, layout: Layout) -> tuple[_Gr
         pixels = math.prod(grid.shape)
         if pixels <= MAX_PIXELS:
             return grid, scale
+    drawn = f"{counted(columns, 'column')} in {counted(lines, 'line')} at scale {scale}"
     raise TooLarge(
-        f"the picture would have {pixels} pixels, {columns} columns in {lines} lines at scale {scale}; the limit is "
-        f"{MAX_PIXELS}: ask for fewer rows, or a smaller scale",
+        f"the picture would have {pixels} pixels, {drawn}; the limit is {MAX_PIXELS}: ask for fewer rows, or a smaller "
+        "scale",
         field="scale",
         limit=MAX_PIXELS,
         value=pixels,

@@ -18,7 +18,7 @@ import orjson
 from service.codec.bound import check_elements
 from service.codec.datatypes import NUMPY, elements, from_binary, from_json, name_of, to_binary, to_json
 from service.codec.rows import Array
-from service.errors import MalformedBody, named, shown
+from service.errors import MalformedBody, counted, named, shown
 
 LENGTH_HEADER = b"inference-header-content-length"
 MAX_NAME = 100
@@ -129,11 +129,11 @@ def _inputs(head: dict[str, Any], tail: memoryview) -> dict[str, Array]:
         if type(size) is not int or size < 0:
             raise MalformedBody(f"{told}: binary_data_size is {shown(size)}; it must be a whole number of bytes")
         if size > len(tail) - at:
-            raise MalformedBody(f"{told}: binary_data_size is {size}; {len(tail) - at} bytes are left")
+            raise MalformedBody(f"{told}: binary_data_size is {size}; {counted(len(tail) - at, 'byte')} left")
         tensors[name] = from_binary(told, datatype, shape, tail[at : at + size])
         at += size
     if at != len(tail):
-        raise MalformedBody(f"{len(tail) - at} bytes are left over behind the tensors")
+        raise MalformedBody(f"{counted(len(tail) - at, 'byte')} left over behind the tensors")
     return tensors
 
 

@@ -415,7 +415,7 @@ def test_a_full_queue_refuses_at_once_and_says_when_to_come_back() -> None:
         bench = Bench(engine, max_queue_rows=5)
         await busy(engine, bench)
         calls = [bench.submit(1, 2, 3), bench.submit(4)]
-        with pytest.raises(Overloaded, match=r"4 rows wait .* 2 more would pass the limit of 5") as refused:
+        with pytest.raises(Overloaded, match=r"4 rows waiting .* 2 more would pass the limit of 5") as refused:
             bench.submit(5, 6)
         assert refused.value.retry_after_s >= 1
         assert bench.batcher.waiting()["k"].rows == 4
@@ -439,9 +439,9 @@ def test_a_queue_that_was_full_lets_nobody_in_before_an_eighth_is_free() -> None
             bench.submit(*range(3))
         bench.batcher.admit()
         calls.append(bench.submit(14))
-        with pytest.raises(Overloaded, match=r"15 rows wait .* and 2 more would pass the limit of 16"):
+        with pytest.raises(Overloaded, match=r"15 rows waiting .* and 2 more would pass the limit of 16"):
             bench.submit(15, 16)
-        with pytest.raises(Overloaded, match=r"15 rows wait .*; the queue of 16 was full") as refused:
+        with pytest.raises(Overloaded, match=r"15 rows waiting .*; the queue of 16 was full") as refused:
             bench.batcher.admit()
         assert refused.value.retry_after_s >= 1
         calls.pop().cancel()

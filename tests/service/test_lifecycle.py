@@ -25,6 +25,7 @@ from service.app import create_app
 from service.command import read_settings
 from service.settings import Settings
 from tests.bundles import edit_manifest, reseal, table_rows
+from tests.raw import until_closed
 from tests.server import Server
 
 
@@ -202,6 +203,29 @@ def test_sigterm_fails_no_request(table_bundle: Path) -> None:
 
 
 def test_while_draining_the_server_says_so_and_still_answers(table_bundle: Path) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="a process that is stopped misses a turn of its loop on Linux")
+def test_who_is_connected_and_not_accepted_when_the_port_closes_is_answered(table_bundle: Path) -> None:
+    """
+    In a drain every client connects anew, and closing the port reset those that the system held for us.
+
+    The process is stopped for longer than it looks for a signal: when it goes on it sees that it is to end, and closes
+    the port, before it has accepted anybody.
+    """
+    with Server(table_bundle, drain_delay_s=0) as server, contextlib.ExitStack() as stack:
+        server.process.send_signal(signal.SIGSTOP)
+        clients = [stack.enter_context(contextlib.closing(socket.socket())) for _ in range(32)]
+        for client in clients:
+            client.settimeout(20)
+            client.connect(("127.0.0.1", int(server.url.rpartition(":")[2])))
+            client.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        time.sleep(0.3)
+        server.process.send_signal(signal.SIGTERM)
+        server.process.send_signal(signal.SIGCONT)
+        for client in clients:
+            assert until_closed(client).endswith(b'{"live":true}')
+        assert server.process.wait(30) == 0
+
+
     """A load balancer that reads /health/ready has time to leave; each reply closes its connection."""
     with Server(table_bundle, drain_delay_s=3) as server:
         stopping = threading.Thread(target=server.stop)

@@ -277,7 +277,23 @@ GOOD = records_of(mixed_rows(1, seed=4))[0]
         ({"records": [GOOD], "inputs": [[0] * 6]}, {"field": "records"}, "give inputs or records, and not both"),
         ({"inputs": [[0, 0, 0, None, 0, 0]]}, {"row": 0, "column": "alarm"}, "column 'alarm' must have a value"),
         ({"inputs": [[0, 4, 0, 0, 0, 0]]}, {"row": 0, "column": "site"}, "a whole number of 0 to 3"),
-        ({"inputs": [[0, 0, 0, 0, -1, 0]]}, {"row": 0, "column": "starts"}, "a whole number of 0 or more"),
+        ({"inputs": [[0, 0, 0, 0, -1, 0]]}, {"row": 0, "column": "starts"}, "a whole number of 0 to 16777216"),
+        (
+            {"inputs": [[0, 0, 0, 0, 2**24 + 1, 0]]},
+            {
+                "field": "inputs",
+                "row": 0,
+                "column": "starts",
+                "limit": "a whole number of 0 to 16777216",
+                "value": 2**24 + 1,
+            },
+            "row 0, column 'starts' is 16777217; it must be a whole number of 0 to 16777216",
+        ),
+        (
+            {"records": [GOOD, {**GOOD, "starts": 1e300}]},
+            {"row": 1, "column": "starts", "limit": "a whole number of 0 to 16777216", "value": 1e300},
+            "column 'starts', must be a whole number of 0 to 16777216; it is 1e+300",
+        ),
         ({"inputs": [[0, 0, 0.5, 0, 1, 0]]}, {"row": 0, "column": "grade"}, "a whole number of 0 to 2"),
     ],
 )

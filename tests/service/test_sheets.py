@@ -119,7 +119,7 @@ def test_a_sheet_that_is_too_large_is_refused_with_its_size() -> None:
     """Before anything is allocated."""
     large = np.broadcast_to(np.float32(0), (8, 1025, 2046))
     inputs = INPUTS.model_copy(update={"shape": large.shape[1:]})
-    with pytest.raises(TooLarge, match=r"16791550 pixels, 8 columns in 1 lines at scale 1; the limit is 16777216"):
+    with pytest.raises(TooLarge, match=r"16791550 pixels, 8 columns in 1 line at scale 1; the limit is 16777216"):
         sheets.write(large, inputs, Layout(columns=8), {})
     with pytest.raises(TooLarge, match="64 columns in 16 lines at scale 64"):
         sheets.write(rows(1024), INPUTS, Layout(columns=64, scale=64), {})

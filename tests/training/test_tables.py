@@ -199,7 +199,7 @@ def test_the_same_table_as_parquet_is_the_same_data(tmp_path: Path) -> None:
         ),
         (
             ["fit", "--data", "rows.csv", "--output", "m", "--delimiter", "tab"],
-            "rows.csv: line 2: 2 values; the header has 1 columns",
+            "rows.csv: line 2: 2 values; the header has 1 column",
         ),
     ],
 )
