@@ -210,12 +210,15 @@ class AnomalyScoreOptions(_Request):
     """Anomaly-score, less its rows."""
 
     kind: ScoreKind | None = Field(
-        None, description="the score, one of manifest.capabilities.score_kinds; null: manifest.scoring.kind"
+        None,
+        description="the score, one of manifest.capabilities.score_kinds; null: the bundle's own, "
+        "manifest.scoring.kind",
     )
     alpha: Alpha | None = Field(
         None,
-        description="the false-alarm rate that is_anomaly may have, as a share of normal rows; null: "
-        "manifest.scoring.alpha. The smallest that the calibration rows allow is 1 / (rows + 1)",
+        description="the false-alarm rate that is_anomaly may have, as a share of normal rows; null: the bundle's own, "
+        "manifest.scoring.alpha of GET /v1/model, which is 0.01 in what vae-train writes. The smallest that the "
+        "calibration rows allow is 1 / (rows + 1)",
     )
     fdr: Alpha | None = Field(
         None,
@@ -227,7 +230,7 @@ class AnomalyScoreOptions(_Request):
         ge=1,
         le=MAX_INTEGER,
         description="K, the latent draws of a score; only those that were calibrated (manifest.calibrated); null: "
-        "manifest.scoring.samples",
+        "the bundle's own, manifest.scoring.samples",
     )
     explain: int = Field(
         0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from service.codec.bound import SPARE
 from service.codec.fields import MAX_QUERY
 from service.errors import ServiceError
 from service.http import headers, outlet, protocol
+from service.manifest import Scoring
+from service.messages import AnomalyScoreOptions
 from service.metrics import Metrics
 from service.settings import Settings
 from service.web import COLD_ROUTES
@@ -100,6 +103,15 @@ def test_every_limit_in_the_readme_is_the_one_that_is_kept() -> None:
     assert set(FIXED) <= set(rows)
     assert rows["JSON elements (values, lists, objects)"].endswith(f"and {SPARE:,}")
     assert rows["parts of a form"].endswith(f"and {MAX_QUERY}")
+
+
+def test_where_the_default_of_alpha_comes_from_is_told_with_its_value() -> None:
+    """In the README and in the OpenAPI document."""
+    told, alpha = " ".join(README.split()), Scoring.model_fields["alpha"].default
+    assert f"`manifest.scoring.alpha` of `/v1/model`: {alpha:g} in what `vae-train` writes, the example too" in told
+    assert json.loads((EXAMPLE / "1/manifest.json").read_text())["scoring"]["alpha"] == alpha
+    about = AnomalyScoreOptions.model_fields["alpha"].description or ""
+    assert f"null: the bundle's own, manifest.scoring.alpha of GET /v1/model, which is {alpha:g} in what" in about
 
 
 def test_what_the_commands_of_the_documentation_write_is_no_change_of_the_clone() -> None:

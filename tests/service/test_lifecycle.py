@@ -87,18 +87,18 @@ def test_a_wrong_setting_is_named(flags: list[str], told: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "reason"),
+    ("host", "reason", "advice"),
     [
-        ("127.0.0.1", "Address already in use"),
-        ("192.0.2.1", "Cannot assign requested address"),
-        ("no.such.host.invalid", "cannot listen on host 'no.such.host.invalid'"),
-        ("a" * 70 + ".org", "cannot listen on host"),
+        ("127.0.0.1", "Address already in use", "end that one, or choose another port (VAE_PORT, --port"),
+        ("192.0.2.1", "Cannot assign requested address", "an address of this machine (VAE_HOST, --host)"),
+        ("no.such.host.invalid", "cannot listen on host 'no.such.host.invalid'", "(VAE_HOST, --host)"),
+        ("a" * 70 + ".org", "cannot listen on host", "(VAE_HOST, --host)"),
     ],
 )
 def test_an_address_that_cannot_be_had_is_told_in_one_line_before_anything_is_loaded(
-    table_bundle: Path, host: str, reason: str
+    table_bundle: Path, host: str, reason: str, advice: str
 ) -> None:
-    """Host, port and reason; exit status 1."""
+    """Host, port, reason and what to do; exit status 1."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -109,6 +109,7 @@ def test_an_address_that_cannot_be_had_is_told_in_one_line_before_anything_is_lo
     assert len(told) == 1, ended.stderr
     assert f"cannot listen on host {host!r}, port {port}: " in told[0]
     assert reason in told[0]
+    assert advice in told[0]
 
 
 def test_what_cannot_be_served_has_an_exit_status_of_its_own(own_bundle: Path, tmp_path: Path) -> None:
@@ -202,7 +203,6 @@ def test_sigterm_fails_no_request(table_bundle: Path) -> None:
         assert len(answered) > before
 
 
-def test_while_draining_the_server_says_so_and_still_answers(table_bundle: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="a process that is stopped misses a turn of its loop on Linux")
 def test_who_is_connected_and_not_accepted_when_the_port_closes_is_answered(table_bundle: Path) -> None:
     """
@@ -226,6 +226,7 @@ def test_who_is_connected_and_not_accepted_when_the_port_closes_is_answered(tabl
         assert server.process.wait(30) == 0
 
 
+def test_while_draining_the_server_says_so_and_still_answers(table_bundle: Path) -> None:
     """A load balancer that reads /health/ready has time to leave; each reply closes its connection."""
     with Server(table_bundle, drain_delay_s=3) as server:
         stopping = threading.Thread(target=server.stop)

@@ -157,6 +157,16 @@ def test_without_a_binary_output_there_is_no_length() -> None:
             b"",
             "classification is not done here",
         ),
+        (
+            orjson.dumps({"inputs": [tensor()], "parameters": {"binary_data_output": 1}}),
+            b"",
+            "binary_data_output of the request is 1; it must be true or false",
+        ),
+        (
+            orjson.dumps({"inputs": [tensor()], "outputs": [{"name": "a", "parameters": {"binary_data": "yes"}}]}),
+            b"",
+            "binary_data of output a is 'yes'; it must be true or false",
+        ),
         (b"123", b"0", r"FP32 of shape \[1, 3\] has 12 bytes; 3 came"),
     ],
 )
