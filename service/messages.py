@@ -212,10 +212,11 @@ class AnomalyScoreOptions(_Request):
     kind: ScoreKind | None = Field(
         None,
         description="the score, one of manifest.capabilities.score_kinds; null: the bundle's own, "
-        "manifest.scoring.kind. nll: the importance-weighted bound of -log p(x); neg_elbo: reconstruction + kl; reconstruction: -E[log p(x given z)]; "
-        "kl: KL(q(z given x) || p(z)); latent: half the squared Mahalanobis distance of mu from where normal rows are "
-        "encoded; typicality: how far nll is from its mean over normal rows, above or below; fused: -log density of "
-        "reconstruction, kl and latent together, each as a normal rank among normal rows",
+        "manifest.scoring.kind. nll: the importance-weighted bound of -log p(x); neg_elbo: "
+        "reconstruction + kl; reconstruction: -E[log p(x given z)]; kl: KL(q(z given x) || p(z)); "
+        "latent: half the squared Mahalanobis distance of mu from where normal rows are encoded; "
+        "typicality: how far nll is from its mean over normal rows, above or below; fused: -log "
+        "density of reconstruction, kl and latent together, each as a normal rank among normal rows",
     )
     alpha: Alpha | None = Field(
         None,
