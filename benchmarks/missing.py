@@ -40,6 +40,7 @@ from training.masks import bins_of, default_bins
 from training.models.mlp import VAE, VAEConfig, default_hidden, default_latent_dim
 from training.noise import noise_table
 from training.ranking import auroc
+from training.reference import reference_of
 from training.scorer import run_scorer
 
 Floats = NDArray[np.float64]
@@ -178,6 +179,8 @@ class Bins:
 
     def __init__(self, model: Model, parts: Parts, seed: int, completed: bool) -> None:
         self._model, self._completed = model, completed
+        ends, like = default_bins(model.inputs), parts.validation
+        reference = reference_of(model.engine, model.inputs, model.eps, like, (DRAWS,), ends, seed)
         found = calibrate(
             model.engine,
             model.inputs,
@@ -185,9 +188,8 @@ class Bins:
             parts.calibration,
             DRAWS,
             (DRAWS,),
-            mask_bins=default_bins(model.inputs),
-            reference=parts.validation,
-            absent=None if completed else {},
+            mask_bins=ends,
+            reference=reference if completed else {},
             seed=seed,
         )
         self._arrays = found.arrays

@@ -204,7 +204,12 @@ class AnomalyScoreOptions(_Request):
     """Anomaly-score, less its rows."""
 
     kind: ScoreKind | None = Field(
-        None, description="the score, one of manifest.capabilities.score_kinds; null: manifest.scoring.kind"
+        None,
+        description="the score, one of manifest.capabilities.score_kinds; null: manifest.scoring.kind. nll: the "
+        "importance-weighted bound of -log p(x); neg_elbo: reconstruction + kl; reconstruction: -E[log p(x given z)]; "
+        "kl: KL(q(z given x) || p(z)); latent: half the squared Mahalanobis distance of mu from where normal rows are "
+        "encoded; typicality: how far nll is from its mean over normal rows, above or below; fused: -log density of "
+        "reconstruction, kl and latent together, each as a normal rank among normal rows",
     )
     alpha: Alpha | None = Field(
         None,
@@ -227,7 +232,8 @@ class AnomalyScoreOptions(_Request):
         0,
         ge=0,
         le=64,
-        description="explain each row by this many features, E, most surprising first; not for kind kl",
+        description="explain each row by this many features, E, most surprising first; of the kinds nll, neg_elbo "
+        "and reconstruction",
     )
     components: bool = Field(False, description="return the parts of the score as well")
     on_invalid: Literal["reject", "flag"] = Field(

@@ -9,10 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import torch
 
+from service.bundle import pack_arrays
 from service.inputs import Column, Inputs
 from service.manifest import Data
+from service.scores import PLAIN
 from training.assemble import HeldOut, build_bundle
 from training.likelihoods.choose import Count, Family, as_they_are
 from training.models.mlp import VAE, VAEConfig
@@ -60,7 +63,8 @@ def make_bundle(
     vae.adapt(x[: len(x) // 2])
     calibration = x[len(x) // 2 :]
     data = Data(hash="0" * 64, rows={"train": len(x) // 2, "calibration": len(calibration)})
-    bundle = build_bundle(vae, model_dir.name, version, data, {}, HeldOut(calibration, x[:0]), threads=1, trained=False)
+    held_out = HeldOut(calibration, x[:0], reference=x[: len(x) // 2])
+    bundle = build_bundle(vae, model_dir.name, version, data, {}, held_out, threads=1, trained=False)
     return write(model_dir, bundle)
 
 
@@ -76,6 +80,27 @@ def edit_manifest(bundle: Path, **changes: object) -> None:
     file = bundle / "manifest.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
     reseal(bundle)
+
+
+def make_older(bundle: Path) -> None:
+    """Make *bundle* what it was before scorers had mu: without the kinds that compare a row with reference rows."""
+    model = onnx.load(bundle / "scorer.onnx")
+    kept = [output for output in model.graph.output if output.name != "mu"]
+    del model.graph.output[:]
+    model.graph.output.extend(kept)
+    onnx.save(model, bundle / "scorer.onnx")
+    document = json.loads((bundle / "manifest.json").read_text())
+    scorer = document["graphs"]["scorer"]
+    scorer["outputs"] = [tensor for tensor in scorer["outputs"] if tensor["name"] != "mu"]
+    arrays = dict(np.load(bundle / "calibration.npz"))
+    some = {name: arrays[name] for name in arrays if not name.startswith("reference/") and name.split("/")[1] in PLAIN}
+    (bundle / "calibration.npz").write_bytes(pack_arrays(some))
+    edit_manifest(
+        bundle,
+        graphs=document["graphs"],
+        calibrated=[entry for entry in document["calibrated"] if entry["kind"] in PLAIN],
+        capabilities={**document["capabilities"], "score_kinds": list(PLAIN)},
+    )
 
 
 def publish(

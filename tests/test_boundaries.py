@@ -62,7 +62,7 @@ LAYERS = (
         "workers.sharing",
     ),
     ("codec.support", "codec.table"),
-    ("codec.columns",),
+    ("codec.columns", "reference"),
     ("manifest",),
     (
         "allocator",
@@ -102,6 +102,7 @@ SHARED = {
     "manifest",
     "bundle",
     "scores",
+    "reference",
     "calibration",
     "latent",
     "instants",
@@ -270,7 +271,8 @@ def test_the_arrows_of_the_request_path_are_those_that_are_documented() -> None:
     assert of("service", imports("service.batcher")) == {"calls", "errors", "pace", "queues", "spent"}
     assert of("service", imports("service.queues")) == {"calls"}
     assert of("service", imports("service.calls")) == {"errors", "spent"}
-    assert of("service", imports("service.bundle")) == {"errors", "manifest", "onnx_file"}
+    assert of("service", imports("service.bundle")) == {"errors", "manifest", "onnx_file", "reference"}
+    assert of("service", imports("service.reference")) == {"calibration", "latent", "manifest", "scores"}
     assert of("service", imports("service.engine")) == {"bundle", "errors", "provider"}
     assert {"batcher", "engine"} <= of("service", imports("service.vae"))
     assert not of("service", imports("service.vae")) & (wire | {"codec.rows", "http.exchange", "metrics"})

@@ -137,6 +137,7 @@ def _scored(vae: VAE, x: Tensor, mask: Tensor | None, eps: Tensor) -> tuple[Tens
         expected,
         lower,
         upper,
+        mu,
     )
 
 
@@ -176,6 +177,7 @@ def specs(vae: VAE) -> dict[GraphName, Graph]:
                 *_floats(("batch",), "latent_term"),
                 *_floats(by_feature, "feature_nll_iw", "feature_nll_mean"),
                 *(TensorSpec(name=name, dtype=dtype, shape=by_feature) for name in ("expected", "lower", "upper")),
+                *_floats(("batch", latent), "mu"),
             ),
         ),
         "observe": Graph(

@@ -6,7 +6,7 @@ import json
 import math
 import socket
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import numpy as np
@@ -16,6 +16,7 @@ from scipy import stats
 from service.api import ROUTES
 from service.bundle import open_bundle
 from service.engine import Engine
+from service.manifest import ScoreKind
 from tests.bundles import image_rows, table_rows
 from tests.server import Server
 
@@ -159,7 +160,7 @@ def test_reconstruct_is_encode_then_decode(image_server: Server) -> None:
     )
 
 
-@pytest.mark.parametrize("kind", ["nll", "neg_elbo", "reconstruction", "kl"])
+@pytest.mark.parametrize("kind", get_args(ScoreKind))
 def test_a_score_comes_with_p_value_threshold_and_the_interval_of_its_rate(table_server: Server, kind: str) -> None:
     """Exactly the rows above the threshold are anomalous, which are those with p <= alpha."""
     x = np.concatenate([table_rows(40, seed=4), table_rows(3, seed=5) * [1, 5, 1]])
