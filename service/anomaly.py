@@ -1,9 +1,10 @@
 """
-From the scorer's outputs to an answer: score, p-value, threshold, decision, parts and explanations.
+From the scorer's outputs to an answer: score, p-value, threshold, decision and parts.
 
 Pure functions of arrays and of the bundle's calibration; what was not calibrated is refused by name. A row with missing
 values is judged by calibration rows that miss about as many: a threshold of complete rows would miss most anomalies
-among the others. Knows neither batches nor HTTP. B rows, K draws, C features.
+among the others. Which features a score is made of is the business of `explanations`. Knows neither batches nor HTTP.
+B rows, K draws, C features.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from service.bundle import CALIBRATION, Bundle
 from service.calls import Rows
 from service.discoveries import Discoveries, discover
 from service.errors import BundleError, Unsupported, counted
+from service.explanations import Explanations, FeaturePart, Maps
 from service.manifest import Calibrated
 from service.reference import Reference
 
@@ -43,6 +45,7 @@ class Plan:
     components: bool
     outputs: tuple[str, ...]
     fdr: float | None = None
+    maps: bool = False
 
     @property
     def entry(self) -> Calibrated:
@@ -58,23 +61,6 @@ class Plan:
     def threshold(self) -> float | None:
         """Of complete rows."""
         return self.thresholds[0]
-
-
-@dataclass(frozen=True)
-class FeaturePart:
-    """
-    One feature's part in the score of one row, and what was expected of it, as numbers in original units.
-
-    *index*: which feature. *interval*: None for categories, of which no two are the ends of anything.
-    """
-
-    index: int
-    feature: str
-    nats: float
-    p_value: float | None
-    observed: float
-    expected: float
-    interval: tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -121,6 +107,7 @@ class Scored:
     masked: Masked | None = None
     reason: str | None = None
     discoveries: Discoveries | None = None
+    maps: Maps | None = None
 
 
 class Anomaly:
@@ -131,10 +118,9 @@ class Anomaly:
         self._scoring = manifest.scoring
         self._arrays = bundle.calibration
         self._ends = np.array(manifest.mask_bins, np.float64)
-        self._names = manifest.inputs.names
         columns = manifest.inputs.columns or ()
         self._may_miss = np.array([column.missing for column in columns], np.bool_)
-        self._categories = frozenset(at for at, column in enumerate(columns) if column.kind == "categorical")
+        self._explanations = Explanations(bundle)
         by_bin: dict[tuple[str, int], dict[int, Calibrated]] = {}
         for entry in manifest.calibrated:
             by_bin.setdefault((entry.kind, entry.samples), {})[entry.mask_bin] = entry
@@ -158,13 +144,14 @@ class Anomaly:
         fdr: float | None = None,
         explain: int = 0,
         components: bool = False,
+        maps: bool = False,
     ) -> Plan:
         """
         Resolve what a request asks: None means the bundle's default, *explain* is the number of features a row.
 
-        *fdr*: the false-discovery rate over the rows; None: not asked for. Raises Unsupported for a score that was not
-        calibrated or has no parts by feature, and for an *alpha* named by the caller, or an *fdr*, that the
-        calibration rows are too few for.
+        *fdr*: the false-discovery rate over the rows; None: not asked for. *maps*: whether rows are wanted whole, for
+        pictures. Raises Unsupported for a score that was not calibrated or has no parts by feature, and for an *alpha*
+        named by the caller, or an *fdr*, that the calibration rows are too few for.
         """
         entries = self._bins(kind or self._scoring.kind, samples or self._scoring.samples)
         entry = entries[0]
@@ -186,10 +173,10 @@ class Anomaly:
         if components:
             outputs += ("log_w", "log_px_z", "kl", "latent_term")
         if explain:
-            if entry.kind not in scores.FEATURE_OUTPUTS:
-                able = ", ".join(scores.FEATURE_OUTPUTS)
-                raise Unsupported(f"{entry.kind} has no parts by feature; those that have: {able}", field="explain")
-            outputs += (scores.FEATURE_OUTPUTS[entry.kind], "expected", "lower", "upper")
+            outputs += (*self._explanations.outputs(entry.kind, "explain"), "lower", "upper")
+        if maps:
+            outputs += self._explanations.outputs(entry.kind, "kind")
+            self._explanations.check_maps(entry)
         return Plan(
             entries,
             self._references[entry.samples],
@@ -200,6 +187,7 @@ class Anomaly:
             components,
             tuple(dict.fromkeys(outputs)),
             fdr,
+            maps,
         )
 
     def judge(self, plan: Plan, x: Array, outputs: Rows) -> Scored:
@@ -216,8 +204,11 @@ class Anomaly:
                 rate=rate,
                 is_anomaly=None if plan.threshold is None else values > plan.threshold,
                 components=_components(kind, values, outputs) if plan.components and len(x) else None,
-                explanations=self._explain(plan, plan.entry, x, outputs) if plan.explain and len(x) else None,
+                explanations=self._explanations.parts(plan.entry, x, outputs, plan.explain)
+                if plan.explain and len(x)
+                else None,
                 discoveries=_discoveries(plan, p_values, np.zeros(len(x), np.int64)),
+                maps=self._explanations.maps(plan.entry, x, outputs) if plan.maps else None,
             )
         bins = calibration.mask_bins(shares, self._ends)
         values, p_values, decided = np.empty(len(x)), np.empty(len(x)), np.zeros(len(x), np.bool_)
@@ -235,7 +226,8 @@ class Anomaly:
                 rates[rows] = calibration.false_alarm_rate(entry.rows, plan.alpha)
             reason = reason or plan.reasons[index]
             if plan.explain:
-                for row, parts in zip(rows, self._explain(plan, entry, x[rows], part), strict=True):
+                found = self._explanations.parts(entry, x[rows], part, plan.explain)
+                for row, parts in zip(rows, found, strict=True):
                     explanations[row] = parts
         unknown = np.isnan(thresholds)
         masked = np.flatnonzero(bins)
@@ -266,37 +258,6 @@ class Anomaly:
             field=field,
             value=value,
         )
-
-    def _explain(self, plan: Plan, entry: Calibrated, x: Array, outputs: Rows) -> list[list[FeaturePart]]:
-        """For each row its most surprising features: the rarest part for that feature first, then the largest."""
-        nats = outputs[scores.FEATURE_OUTPUTS[entry.kind]]
-        p = None
-        if (grid := self._arrays.get(entry.features_key)) is not None:
-            ranks = np.asarray(self._arrays[f"{entry.features_key}/ranks"], np.int64)
-            p = calibration.feature_p_values(np.asarray(grid, np.float32), ranks, entry.rows, nats)
-        observed = x.reshape(len(x), -1)
-        explained = []
-        for row in range(len(x)):
-            order = np.argsort(-nats[row], kind="stable") if p is None else np.lexsort((-nats[row], p[row]))
-            if len(self._ends):
-                order = order[~np.isnan(observed[row, order])]
-            explained.append(
-                [
-                    FeaturePart(
-                        index=int(c),
-                        feature=self._names[c],
-                        nats=float(nats[row, c]),
-                        p_value=None if p is None else float(p[row, c]),
-                        observed=float(observed[row, c]),
-                        expected=float(outputs["expected"][row, c]),
-                        interval=None
-                        if c in self._categories
-                        else (float(outputs["lower"][row, c]), float(outputs["upper"][row, c])),
-                    )
-                    for c in order[: plan.explain]
-                ]
-            )
-        return explained
 
 
 def _discoveries(plan: Plan, p_values: Floats, bins: NDArray[np.int64]) -> Discoveries | None:

@@ -80,11 +80,19 @@ READS: dict[Operation, tuple[str, ...]] = {
 }
 """The media types of bodies; pictures, and forms of them, where the model's inputs are images."""
 
-WRITES: dict[Operation, tuple[str, ...]] = {
-    route.op: (media.JSON, media.NPZ, media.NPY, *([media.PNG] if MAIN[route.op] == "outputs" else []))
-    for route in ROUTES
+DRAWN: dict[Operation, str] = {
+    "decode": "outputs",
+    "sample": "outputs",
+    "interpolate": "outputs",
+    "reconstruct": "inputs, each above its output",
+    "anomaly-score": "inputs, each above what was expected of it and a map of its nats by pixel",
 }
-"""The media types of replies; pictures where the model's outputs are images."""
+"""What the picture shows that a reply may be."""
+
+WRITES: dict[Operation, tuple[str, ...]] = {
+    route.op: (media.JSON, media.NPZ, media.NPY, *([media.PNG] if route.op in DRAWN else [])) for route in ROUTES
+}
+"""The media types of replies; pictures where the model's rows are images."""
 
 ARRAYS_FIRST = (media.NPZ, media.NPY, media.JSON, media.PNG)
 """The media types of replies to an array, the first by default."""
@@ -164,7 +172,9 @@ class V1:
         elif read != media.JSON:
             await pictures.add(fields, served, body, read, headers.get(b"content-type"))
         draw = pictures.drawing(op, served, fields, write) if media.PNG in WRITES[op] else None
-        reply, rows = await self._task.run(Request(served, served.rows, fields, deadline, spent, metrics))
+        reply, rows = await self._task.run(
+            Request(served, served.rows, fields, deadline, spent, metrics, pictured=draw is not None)
+        )
         spent.lap()
         if draw is not None:
             answer = await asyncio.to_thread(draw, reply)

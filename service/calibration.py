@@ -123,6 +123,15 @@ def feature_p_values(
     return p
 
 
+def feature_medians(grid: NDArray[np.float32], ranks: NDArray[np.int64], n: int) -> Floats:
+    """
+    The median of each feature's scores among the n calibration rows: (C,).
+
+    From the grid of `feature_grid`; where that was thinned, the next that was kept.
+    """
+    return np.asarray(grid[np.searchsorted(ranks, (n + 1) // 2)], np.float64)
+
+
 def _beta_quantile(q: float, a: int, b: int) -> float:
     """The q-quantile of Beta(a, b) for whole a and b, by bisection on the binomial tail."""
     n = a + b - 1

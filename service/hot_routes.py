@@ -11,7 +11,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from service import errors
-from service.api import ARRAYS_FIRST, MAIN, READS, ROUTES, WRITES, Route
+from service.api import ARRAYS_FIRST, DRAWN, MAIN, READS, ROUTES, WRITES, Route
 from service.codec.table import RECORDS
 from service.http import media
 from service.http.refusals import documented
@@ -80,7 +80,7 @@ def _enter(router: APIRouter, route: Route) -> None:
         f"The reply is JSON, {media.NPZ} of all its fields, or {media.NPY} of {MAIN[route.op]}, as Accept says."
     )
     if media.PNG in gives:
-        told.append(f"For models of images {media.PNG} is a contact sheet of {MAIN[route.op]}.")
+        told.append(f"For models of images {media.PNG} is a contact sheet of {DRAWN[route.op]}.")
         drawn = SheetOptions.model_json_schema()["properties"]
         for name, schema in drawn.items():
             parameters.append(_in_query(name, {**schema, "description": f"with {media.PNG}: {schema['description']}"}))

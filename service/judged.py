@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 
 from service import replies
-from service.anomaly import FeaturePart, Plan, Scored
+from service.anomaly import Plan, Scored
 from service.codec.fields import Fields
 from service.codec.records import Records, flags
 from service.codec.rows import Array
 from service.codec.table import Table
+from service.explanations import FeaturePart
 
 COMPONENTS = tuple(replies.Components.model_fields)
 
@@ -91,6 +92,8 @@ def judged(plan: Plan, scored: Scored, features: int, table: Table | None, inval
             {name: spread(column) for name, column in _words(explained, told, table).items()},
             spread(counts).astype(np.int64) if short else None,
         )
+    if (maps := scored.maps) is not None:
+        reply["maps"] = {name: spread(array) for name, array in vars(maps).items()}
     return reply
 
 

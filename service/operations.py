@@ -28,7 +28,11 @@ from service.spent import Spent
 
 @dataclass(slots=True)
 class Request:
-    """One parsed body on its way: *rows* as its wire format names them, *deadline* in the event loop's time."""
+    """
+    One parsed body on its way: *rows* as its wire format names them, *deadline* in the event loop's time.
+
+    *pictured*: the reply is drawn as a picture.
+    """
 
     served: Served
     rows: Rows
@@ -36,6 +40,7 @@ class Request:
     deadline: float
     spent: Spent
     metrics: Metrics
+    pictured: bool = False
 
 
 Answer = tuple[Fields, int]  # the reply's fields, less the model's name, and the rows that it answers
@@ -115,7 +120,7 @@ async def anomaly_score(r: Request) -> Answer:
     options = read_options(
         messages.AnomalyScoreOptions, {name: value for name, value in r.fields.items() if name not in spec.fields}
     )
-    plan = served.vae.anomaly.plan(**options.model_dump(exclude={"on_invalid"}))
+    plan = served.vae.anomaly.plan(**options.model_dump(exclude={"on_invalid"}), maps=r.pictured)
     invalid: dict[int, str] | None = None
     given = spec.of_records if has_records(r.fields) else spec
     if options.on_invalid == "flag":

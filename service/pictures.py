@@ -14,7 +14,7 @@ import numpy as np
 import orjson
 
 from service import messages
-from service.codec import form, pictures, pillow, pixels, sheets
+from service.codec import form, heat, pictures, pillow, pixels, sheets
 from service.codec.fields import MAX_QUERY, Fields, add_option, read_options, read_rows
 from service.codec.records import flat
 from service.codec.rows import Array
@@ -29,6 +29,7 @@ Result = TypeVar("Result")
 HERE = 65536  # bytes and pixels: what is more is read in a thread, off the event loop
 _EACH = 1024  # pixels that are read in the time that it takes to begin with a picture
 _FIELD = "inputs"
+_JUDGED = ("scores", "p_values", "is_anomaly")  # told beside the maps
 
 
 def absent(inputs: Inputs) -> dict[str, str]:
@@ -75,17 +76,32 @@ def drawing(op: Operation, served: Served, fields: Fields, write: str) -> Callab
 
     def draw(reply: Fields) -> bytes:
         """The sheet. Raises TooLarge."""
-        rows, above, columns = reply["outputs"], None, options.columns
-        if op == "interpolate" and columns is None:
-            order, columns = sheets.legs(reply["alphas"])
-            rows = rows[order]
-        if op == "reconstruct":
-            above = read_rows({_FIELD: given}, served.rows.inputs, served.max_rows)
-        layout = sheets.Layout(columns, options.scale)
+        inputs, layout = served.manifest.inputs, sheets.Layout(options.columns, options.scale)
         told = _told({"model": served.model, **reply})
-        return sheets.write(rows, served.manifest.inputs, layout, told, above)
+        if op == "anomaly-score":
+            return _maps(reply, inputs, layout, told)
+        rows = [reply["outputs"]]
+        if op == "interpolate" and layout.columns is None:
+            order, columns = sheets.legs(reply["alphas"])
+            rows, layout = [rows[0][order]], layout._replace(columns=columns)
+        if op == "reconstruct":
+            rows.insert(0, read_rows({_FIELD: given}, served.rows.inputs, served.max_rows))
+        grid = sheets.grid(len(rows[0]), len(rows), pixels.size(inputs), layout)
+        return sheets.write(grid, [pixels.shown(part, inputs) for part in rows], told)
 
     return draw
+
+
+def _maps(reply: Fields, inputs: Inputs, layout: sheets.Layout, told: dict[str, str]) -> bytes:
+    """The sheet of scored rows: each input, what was expected of it, and the map of what is surprising in it."""
+    maps, scores = reply["maps"], reply["scores"]
+    blank = frozenset(np.flatnonzero(np.isnan(scores)).tolist())  # they could not be scored, and are no pictures
+    grid = sheets.grid(len(scores), len(maps), pixels.size(inputs), layout)
+    rows = {name: np.nan_to_num(array) for name, array in maps.items()} if blank else maps
+    parts = [pixels.shown(rows[name], inputs) for name in ("inputs", "expected")]
+    told |= {name: orjson.dumps(reply[name].tolist()).decode() for name in _JUDGED}
+    told["map.nats"] = f"0 to {heat.MOST:g}"
+    return sheets.write(grid, [*parts, heat.heat(rows["excess"], inputs)], told, blank)
 
 
 def _check_undrawn(fields: Fields, inputs: Inputs, write: str) -> None:

@@ -221,7 +221,7 @@ def test_every_picture_of_the_readme_is_drawn_by_its_curl(server: Server, name: 
 
 def test_the_readme_shows_a_picture_and_how_it_was_drawn() -> None:
     """One at least."""
-    assert [name for name in PICTURES if f"](docs/{name})" in README] == ["samples.png"]
+    assert [name for name in PICTURES if f"](docs/{name})" in README] == ["samples.png", "anomalies.png"]
 
 
 @pytest.mark.parametrize("program", PYTHON)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ from service.codec.rows import Array
 from service.inputs import Inputs
 
 WHITE = 255  # of pictures that are written
+
+Number = TypeVar("Number", bound=np.generic)
 
 
 class Size(NamedTuple):
@@ -70,10 +72,14 @@ def shown(rows: Array, inputs: Inputs) -> NDArray[np.uint8]:
     low, high = inputs.range
     with np.errstate(over="ignore"):
         levels = np.rint((rows.astype(np.float64) - low) * (WHITE / (high - low))).clip(0, WHITE)
-    found = levels.astype(np.uint8)
+    return by_pixel(levels.astype(np.uint8), inputs)
+
+
+def by_pixel(rows: NDArray[Number], inputs: Inputs) -> NDArray[Number]:
+    """Rows (n, *shape), whatever is in them, by pixel: (n, height, width, channels)."""
     if inputs.layout == "CHW":
-        return np.moveaxis(found, 1, -1)
-    return found.reshape(len(found), *size(inputs))
+        return np.moveaxis(rows, 1, -1)
+    return rows.reshape(len(rows), *size(inputs))
 
 
 @functools.lru_cache(maxsize=4)

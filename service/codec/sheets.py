@@ -1,27 +1,29 @@
 """
-Rows of the model as one PNG: a contact sheet, in the order of the rows.
+Pictures of the model's size as one PNG: a contact sheet, in the order of the rows.
 
-Tiles are enlarged by whole factors, pixel by pixel, and lie on grey. Knows the manifest's pixels; nothing of requests.
+Tiles are enlarged by whole factors, pixel by pixel, and lie on grey. Knows pictures; nothing of what they show, nor of
+requests.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from service.codec import pillow
-from service.codec.pixels import shown, size
-from service.codec.rows import Array
+from service.codec.pixels import Size
 from service.errors import TooLarge, counted
-from service.inputs import Inputs
+
+Pictures = NDArray[np.uint8]
 
 MAX_PIXELS = 2**24
 TILE = 64  # pixels: the longer side of a tile is enlarged to this at least
-GAP = 2  # pixels between tiles, and between a row and the one above it
-PAIR_GAP = 8  # pixels between such a pair and the next below
+GAP = 2  # pixels between tiles, and between those of one row
+CELL_GAP = 8  # pixels between the last tile of a row and the first of the next row below, where rows have several
 _GREY = 128
 
 
@@ -32,19 +34,20 @@ class Layout(NamedTuple):
     scale: int | None = None
 
 
-class _Grid(NamedTuple):
-    """Where tiles of *height* x *width* pixels of the sheet, *stacked* in each cell, lie."""
+class Grid(NamedTuple):
+    """Where tiles of *height* x *width* pixels of the sheet, *stacked* in each cell, lie; *scale*: of their pixels."""
 
     height: int
     width: int
     stacked: int
     columns: int
     lines: int
+    scale: int
 
     @property
     def below(self) -> int:
         """Pixels from one line's top to the next one's."""
-        return self.stacked * (self.height + GAP) + (PAIR_GAP - GAP if self.stacked > 1 else 0)
+        return self.stacked * (self.height + GAP) + (CELL_GAP - GAP if self.stacked > 1 else 0)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -64,37 +67,21 @@ def legs(alphas: Sequence[float]) -> tuple[list[int], int]:
     return [leg * (steps - 1) + step for leg in range(count) for step in range(steps)], steps
 
 
-def write(rows: Array, inputs: Inputs, layout: Layout, text: Mapping[str, str], above: Array | None = None) -> bytes:
+def grid(count: int, stacked: int, size: Size, layout: Layout) -> Grid:
     """
-    The PNG of *rows* (n, *shape), each under its row of *above* where they are given, with *text* in tEXt chunks.
+    The grid of *count* rows, each *stacked* pictures of *size*: by default as near to a square as it goes.
 
     Raises TooLarge for a sheet of more than MAX_PIXELS.
     """
-    stacked = 1 if above is None else 2
-    grid, scale = _grid(len(rows), stacked, inputs, layout)
-    channels = size(inputs).channels
-    sheet = np.full((*grid.shape, channels), _GREY, np.uint8)
-    if channels == 4:
-        sheet[..., 3] = 255
-    for part, array in enumerate([rows] if above is None else [above, rows]):
-        for index, tile in enumerate(shown(array, inputs)):
-            line, column = divmod(index, grid.columns)
-            top, left = line * grid.below + part * (grid.height + GAP), column * (grid.width + GAP)
-            sheet[top : top + grid.height, left : left + grid.width] = tile.repeat(scale, 0).repeat(scale, 1)
-    return pillow.encode(sheet, text)
-
-
-def _grid(count: int, stacked: int, inputs: Inputs, layout: Layout) -> tuple[_Grid, int]:
-    """The grid of *count* cells, and its scale: by default as near to a square as it goes. Raises TooLarge."""
-    height, width, _ = size(inputs)
+    height, width, _ = size
     columns = min(count, layout.columns or math.ceil(math.sqrt(count * stacked * height / width)))
     lines = math.ceil(count / columns)
     wanted = layout.scale or math.ceil(TILE / max(height, width))
     for scale in [wanted] if layout.scale else range(wanted, 0, -1):
-        grid = _Grid(height * scale, width * scale, stacked, columns, lines)
-        pixels = math.prod(grid.shape)
+        found = Grid(height * scale, width * scale, stacked, columns, lines, scale)
+        pixels = math.prod(found.shape)
         if pixels <= MAX_PIXELS:
-            return grid, scale
+            return found
     drawn = f"{counted(columns, 'column')} in {counted(lines, 'line')} at scale {scale}"
     raise TooLarge(
         f"the picture would have {pixels} pixels, {drawn}; the limit is {MAX_PIXELS}: ask for fewer rows, or a smaller "
@@ -103,3 +90,26 @@ def _grid(count: int, stacked: int, inputs: Inputs, layout: Layout) -> tuple[_Gr
         limit=MAX_PIXELS,
         value=pixels,
     )
+
+
+def write(grid: Grid, parts: Sequence[Pictures], text: Mapping[str, str], blank: Collection[int] = ()) -> bytes:
+    """
+    The PNG of *parts*, as many as the grid has stacked, with *text* in tEXt chunks.
+
+    Each part has one picture a row, (n, height, width, 1, 3 or 4 channels); the first part is on top. The sheet has
+    colours, or alpha, where one part has them. Rows that are *blank* are left grey.
+    """
+    channels = max(part.shape[-1] for part in parts)
+    sheet = np.full((*grid.shape, channels), _GREY, np.uint8)
+    if channels == 4:
+        sheet[..., 3] = 255
+    for above, part in enumerate(parts):
+        for index, tile in enumerate(part):
+            if index in blank:
+                continue
+            line, column = divmod(index, grid.columns)
+            top = line * grid.below + above * (grid.height + GAP)
+            left = column * (grid.width + GAP)
+            place = sheet[top : top + grid.height, left : left + grid.width]
+            place[..., : max(tile.shape[-1], min(channels, 3))] = tile.repeat(grid.scale, 0).repeat(grid.scale, 1)
+    return pillow.encode(sheet, text)

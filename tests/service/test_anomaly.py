@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -345,6 +345,7 @@ def test_only_what_was_asked_for_is_computed(scorer: Scorer) -> None:
     assert scorer.plan(kind="reconstruction").outputs == ("log_px_z",)
     assert scorer.plan(explain=1).outputs == ("log_w", "feature_nll_iw", "expected", "lower", "upper")
     assert scorer.plan(kind="fused").outputs == ("log_px_z", "kl", "mu")
+    assert scorer.plan(maps=True).outputs == ("log_w", "feature_nll_iw", "expected")
     assert scorer.plan(components=True).outputs == ("log_w", "log_px_z", "kl", "latent_term")
 
 
@@ -361,6 +362,18 @@ def test_pixels_are_explained_by_their_place(image_bundle: Path) -> None:
         **{f"{i},{j}": 0.0 for i in range(2) for j in range(3)},
         "1,2": 1.0,
     }
+
+
+def test_a_map_is_of_scores_whose_parts_were_calibrated(image_bundle: Path) -> None:
+    """Nothing else says how many nats are usual at a pixel; explanations are there without."""
+    bundle = open_bundle(image_bundle)
+    arrays = {name: array for name, array in bundle.calibration.items() if not name.startswith("features/nll/64/")}
+    anomaly = Anomaly(replace(bundle, calibration=arrays))
+    assert anomaly.plan(kind=None, samples=16, alpha=None, maps=True).maps
+    with pytest.raises(Unsupported, match="no calibration by pixel of nll with 64 samples") as refused:
+        anomaly.plan(kind=None, samples=64, alpha=None, maps=True)
+    assert (refused.value.facts["field"], refused.value.facts["value"]) == ("samples", 64)
+    assert anomaly.plan(kind=None, samples=64, alpha=None, explain=1).explain == 1
 
 
 extreme = st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from(

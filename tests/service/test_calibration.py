@@ -231,6 +231,20 @@ def test_a_grid_keeps_at_most_so_many_rows_with_their_ranks_and_the_largest(
     assert ranks[-1] == n, "the largest is always kept: without it the rarest p-value could not be given"
 
 
+@given(table=tables, most=st.integers(2, 40))
+def test_the_median_of_a_feature_is_the_first_kept_score_that_half_of_the_rows_do_not_pass(
+    table: NDArray[np.float32], most: int
+) -> None:
+    """Of a whole grid the lower median; of a thinned one never less, and no more than the next that was kept."""
+    n, kept = len(table), np.sort(table, axis=0)
+    exact = calibration.feature_medians(*calibration.feature_grid(table), n)
+    assert np.array_equal(exact, kept[(n - 1) // 2])
+    grid, ranks = calibration.feature_grid(table, most)
+    thinned = calibration.feature_medians(grid, ranks, n)
+    assert (thinned >= exact).all()
+    assert np.array_equal(thinned, kept[ranks[ranks >= (n + 1) // 2].min() - 1])
+
+
 def test_a_score_above_all_calibration_rows_has_the_smallest_p_value_there_is() -> None:
     """1/(n+1): for rows and for features, thinned or not."""
     rows = np.arange(5000, dtype=np.float64)

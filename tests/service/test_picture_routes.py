@@ -17,6 +17,7 @@ from PIL import Image
 
 from service.api import MAIN, READS, ROUTES, V1, WRITES
 from service.bundle import open_bundle
+from service.codec.heat import heat
 from service.codec.sheets import GAP
 from service.errors import UnsupportedMedia
 from service.http import media
@@ -193,6 +194,65 @@ def test_a_reconstruction_lies_under_its_input(colour_server: Server) -> None:
             left = index * (5 + GAP)
             assert np.array_equal(pixels[:4, left : left + 5], pictures[index])
             assert np.abs(pixels[4 + GAP :, left : left + 5] - tile(want[index], (0.0, 255.0))).max() <= 1
+
+
+def test_a_scored_row_lies_above_what_was_expected_of_it_and_its_map(
+    colour_server: Server, colour_bundle: Path
+) -> None:
+    """The map is each pixel's nats above its median among the calibration rows, its channels added."""
+    pictures = colours(2, seed=4)
+    body = {"inputs": np.moveaxis(pictures, -1, 1).tolist(), "explain": 60, "kind": "neg_elbo"}
+    want = colour_server.client.post("/v1/anomaly-score", json=body).json()
+    sheet = opened(colour_server.client.post("/v1/anomaly-score?scale=1", json=body, headers=PNG))
+    pixels = np.asarray(sheet, int)
+    assert pixels.shape == (3 * (4 + GAP) - GAP, 2 * (5 + GAP) - GAP, 3)
+    calibrated = np.asarray(open_bundle(colour_bundle).calibration["features/neg_elbo/16/all/0"], np.float64)
+    usual = np.sort(calibrated, axis=0)[(len(calibrated) - 1) // 2]
+    for index, explained in enumerate(want["explanations"]):
+        assert len(explained) == 60
+        expected, excess = np.zeros(60), np.zeros(60)
+        for part in explained:
+            c = int(np.ravel_multi_index(tuple(map(int, part["feature"].split(","))), (3, 4, 5)))
+            expected[c], excess[c] = part["expected"], part["nats"] - usual[c]
+        left = index * (5 + GAP)
+        tiles = [pixels[part * (4 + GAP) : part * (4 + GAP) + 4, left : left + 5] for part in range(3)]
+        assert np.array_equal(tiles[0], pictures[index])
+        assert np.abs(tiles[1] - tile(expected.reshape(3, 4, 5).tolist(), (0.0, 255.0))).max() <= 1
+        assert np.abs(tiles[2] - heat(excess.reshape(1, 3, 4, 5), COLOUR)[0]).max() <= 1
+        assert len(np.unique(tiles[2])) > 10
+    assert sheet.info["map.nats"] == "0 to 10"
+    assert {name: json.loads(sheet.info[name]) for name in ("scores", "p_values", "is_anomaly", "alpha")} == {
+        name: want[name] for name in ("scores", "p_values", "is_anomaly", "alpha")
+    }
+
+
+def test_a_row_that_cannot_be_scored_is_blank_on_the_sheet(image_server: Server) -> None:
+    """In its place, where flags were asked for; beside maps in colour grey rows stay grey."""
+    rows: list[list[Any]] = [[[0, 1, 0], [1, 1, 0]], [[0, 0.5, 0], [1, 1, 0]], [[1, 1, 0], [0, 0, 1]]]
+    cases: list[tuple[list[list[Any]], tuple[int, ...]]] = [(rows, (0, 2)), (rows[1:2], ()), (rows[::2], (0, 1))]
+    for inputs, valid in cases:
+        body = {"inputs": inputs, "on_invalid": "flag", "alpha": 0.1}
+        sheet = opened(image_server.client.post("/v1/anomaly-score?scale=1&columns=3", json=body, headers=PNG))
+        pixels = np.asarray(sheet, int)
+        assert pixels.shape == (3 * (2 + GAP) - GAP, len(inputs) * (3 + GAP) - GAP, 3)
+        for index, row in enumerate(inputs):
+            cell = pixels[:, index * (3 + GAP) : index * (3 + GAP) + 3]
+            if index in valid:
+                assert np.array_equal(cell[:2], np.repeat(tile(row, (0.0, 1.0))[..., None], 3, axis=-1))
+            else:
+                assert (cell == 128).all()
+        assert [score is not None for score in json.loads(sheet.info["scores"])] == [
+            index in valid for index in range(len(inputs))
+        ]
+
+
+def test_a_score_without_parts_by_pixel_has_no_map(image_server: Server) -> None:
+    """By name, with the kinds that have; as JSON it is there."""
+    body = {"inputs": [[[0, 1, 0], [1, 1, 0]]], "kind": "kl"}
+    reply = image_server.client.post("/v1/anomaly-score", json=body, headers=PNG)
+    assert (reply.status_code, reply.json()["field"]) == (422, "kind")
+    assert reply.json()["detail"] == "kl has no parts by feature; those that have: nll, neg_elbo, reconstruction"
+    assert image_server.client.post("/v1/anomaly-score", json=body).status_code == 200
 
 
 def test_a_seed_gives_the_same_bytes(image_server: Server) -> None:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from service.codec import sheets
-from service.codec.sheets import GAP, PAIR_GAP, Layout
+from service.codec.pixels import Size, shown, size
+from service.codec.sheets import CELL_GAP, GAP, Layout
 from service.errors import TooLarge
 from service.inputs import Inputs
 
@@ -25,9 +26,20 @@ def rows(count: int) -> np.ndarray:
     return np.stack([np.full((2, 3), i % 11, np.float32) for i in range(count)])
 
 
+def written(x: np.ndarray, inputs: Inputs, layout: Layout, above: np.ndarray | None = None, **text: str) -> bytes:
+    """The sheet of rows, each under its row of *above*."""
+    parts = [shown(part, inputs) for part in (above, x) if part is not None]
+    return sheets.write(sheets.grid(len(x), len(parts), size(inputs), layout), parts, text)
+
+
 def drawn(x: np.ndarray, inputs: Inputs, layout: Layout, above: np.ndarray | None = None) -> np.ndarray:
-    """The sheet's pixels, as a reader sees them."""
-    with Image.open(io.BytesIO(sheets.write(x, inputs, layout, {}, above))) as image:
+    """The pixels of that sheet, as a reader sees them."""
+    return seen(written(x, inputs, layout, above))
+
+
+def seen(file: bytes) -> np.ndarray:
+    """The pixels of a file."""
+    with Image.open(io.BytesIO(file)) as image:
         return np.asarray(image)
 
 
@@ -74,9 +86,36 @@ def test_a_row_lies_under_the_one_above_it() -> None:
     """And the next pair further off."""
     low, high = rows(4), 10 - rows(4)
     sheet = drawn(low, INPUTS, Layout(columns=2, scale=1), above=high)
-    assert sheet.shape == (2 * (2 + GAP + 2) + PAIR_GAP, 2 * 3 + GAP)
+    assert sheet.shape == (2 * (2 + GAP + 2) + CELL_GAP, 2 * 3 + GAP)
     left = sheet[:, 0].tolist()
-    assert left == [255] * 2 + [GREY] * GAP + [0] * 2 + [GREY] * PAIR_GAP + [204] * 2 + [GREY] * GAP + [51] * 2
+    assert left == [255] * 2 + [GREY] * GAP + [0] * 2 + [GREY] * CELL_GAP + [204] * 2 + [GREY] * GAP + [51] * 2
+
+
+def test_a_sheet_has_the_colours_of_its_most_colourful_part() -> None:
+    """Grey beside colour is the grey of equal parts; nothing turns transparent beside what has alpha."""
+    grey, colour, clear = (np.full((2, 2, 3, channels), 10 * channels, np.uint8) for channels in (1, 3, 4))
+    colour[..., 0] = 200
+    for parts, want in (
+        ([grey, grey], [10, 10]),
+        ([grey, colour], [[10] * 3, [200, 30, 30]]),
+        ([grey, colour, clear], [[10] * 3 + [255], [200, 30, 30, 255], [40] * 4]),
+    ):
+        grid = sheets.grid(2, len(parts), Size(2, 3, 1), Layout(columns=1, scale=1))
+        sheet = seen(sheets.write(grid, parts, {}))
+        assert sheet.shape[0] == 2 * len(parts) * (2 + GAP) - 2 * GAP + CELL_GAP
+        for line in range(2):
+            top = line * grid.below
+            assert [sheet[top + part * (2 + GAP), 2].tolist() for part in range(len(parts))] == want
+
+
+def test_what_is_blank_is_left_grey_in_its_place() -> None:
+    """The others stay where they are."""
+    parts = [shown(rows(3), INPUTS)] * 2
+    grid = sheets.grid(3, 2, size(INPUTS), Layout(columns=3, scale=1))
+    sheet, whole = (seen(sheets.write(grid, parts, {}, blank)) for blank in ({1}, ()))
+    assert (sheet[:, 5:8] == GREY).all()
+    assert not (whole[:, 5:8] == GREY).all()
+    assert np.array_equal(np.delete(sheet, range(5, 8), 1), np.delete(whole, range(5, 8), 1))
 
 
 @pytest.mark.parametrize(
@@ -101,9 +140,9 @@ def test_a_leg_is_a_line_from_waypoint_to_waypoint(alphas: list[float], order: l
         (2, (28, 28), False, (84, 2 * 86 - 2)),
         (4, (64, 64), False, (2 * 66 - 2, 2 * 66 - 2)),
         (4, (100, 80), False, (2 * 102 - 2, 3 * 82 - 2)),
-        (8, (8, 8), True, (2 * 130 + PAIR_GAP, 4 * 66 - 2)),
+        (8, (8, 8), True, (2 * 130 + CELL_GAP, 4 * 66 - 2)),
         (1024, (8, 8), False, (32 * 66 - 2, 32 * 66 - 2)),
-        (1024, (63, 63), True, (23 * 136 - PAIR_GAP, 46 * 65 - 2)),
+        (1024, (63, 63), True, (23 * 136 - CELL_GAP, 46 * 65 - 2)),
     ],
 )
 def test_a_sheet_is_about_square_and_its_tiles_can_be_seen(
@@ -117,19 +156,17 @@ def test_a_sheet_is_about_square_and_its_tiles_can_be_seen(
 
 def test_a_sheet_that_is_too_large_is_refused_with_its_size() -> None:
     """Before anything is allocated."""
-    large = np.broadcast_to(np.float32(0), (8, 1025, 2046))
-    inputs = INPUTS.model_copy(update={"shape": large.shape[1:]})
     with pytest.raises(TooLarge, match=r"16791550 pixels, 8 columns in 1 line at scale 1; the limit is 16777216"):
-        sheets.write(large, inputs, Layout(columns=8), {})
+        sheets.grid(8, 1, Size(1025, 2046, 1), Layout(columns=8))
     with pytest.raises(TooLarge, match="64 columns in 16 lines at scale 64"):
-        sheets.write(rows(1024), INPUTS, Layout(columns=64, scale=64), {})
+        sheets.grid(1024, 1, size(INPUTS), Layout(columns=64, scale=64))
 
 
 @given(count=st.integers(1, 30), columns=st.none() | st.integers(1, 40), scale=st.none() | st.integers(1, 3))
 def test_equal_rows_are_equal_bytes_and_none_is_left_out(count: int, columns: int | None, scale: int | None) -> None:
     """Whatever the layout; a line is never wider than the rows."""
     layout = Layout(columns, scale)
-    first, again = (sheets.write(rows(count), INPUTS, layout, {"seed": "7"}) for _ in range(2))
+    first, again = (written(rows(count), INPUTS, layout, seed="7") for _ in range(2))
     assert first == again
     sheet = drawn(rows(count), INPUTS, layout)
     tile = scale or 22
@@ -142,7 +179,7 @@ def test_equal_rows_are_equal_bytes_and_none_is_left_out(count: int, columns: in
 
 def test_text_is_in_the_file() -> None:
     """In tEXt chunks, which every tool shows."""
-    file = sheets.write(rows(1), INPUTS, Layout(), {"model.name": "dots", "seed": "7"})
+    file = written(rows(1), INPUTS, Layout(), name="dots", seed="7")
     with Image.open(io.BytesIO(file), formats=("PNG",)) as image:
-        assert image.info == {"model.name": "dots", "seed": "7"}
-    assert b"tEXtmodel.name\0dots" in file
+        assert image.info == {"name": "dots", "seed": "7"}
+    assert b"tEXtname\0dots" in file
