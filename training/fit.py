@@ -128,7 +128,7 @@ def fit(
             if at.epoch - 1 - max(at.best_epoch, math.ceil(options.warmup_epochs)) >= options.patience:
                 stopped = "patience"
                 break
-            if fabric.broadcast(at.seconds > 60 * options.minutes):
+            if loop.out_of_time():
                 stopped = "time"
                 break
     if at.best_elbo is None:
@@ -190,6 +190,16 @@ class _Loop:
         record = {"epoch": at.epoch, ascended: total / rows if rows else math.nan, **found}
         record |= {"beta": beta, "learning_rate": rate, "seconds": at.epoch_seconds}
         return {**record, "skipped": at.skipped, "skipped_because": at.causes} if at.skipped else record
+
+    def out_of_time(self) -> bool:
+        """Whether the minutes are over, between two epochs, as the first process sees it."""
+        try:
+            over: bool = self._fabric.broadcast(self.at.seconds > 60 * self._options.minutes)
+        except RuntimeError:
+            if self._fabric.world_size > 1:  # another process has gone, as in `epoch`
+                self._save(time.perf_counter(), torch.zeros((), dtype=torch.float64))
+            raise
+        return over
 
     def _steps(self, start: float, bound: Tensor) -> None:
         """The steps left of the epoch that began at *start*; their ELBOs are added to *bound*, float64, ()."""

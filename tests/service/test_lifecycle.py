@@ -366,16 +366,18 @@ def test_an_operation_that_the_bundle_does_not_have_is_refused_by_name(own_bundl
 def test_a_graph_that_this_service_does_not_run_is_refused_at_the_start(own_bundle: Path) -> None:
     """A bundle of a later service is not half served."""
     manifest = json.loads((own_bundle / "manifest.json").read_text())
-    shutil.copy(own_bundle / "decoder.onnx", own_bundle / "prior.onnx")
-    graphs = {**manifest["graphs"], "prior": {**manifest["graphs"]["decoder"], "file": "prior.onnx"}}
+    shutil.copy(own_bundle / "decoder.onnx", own_bundle / "posterior.onnx")
+    graphs = {**manifest["graphs"], "posterior": {**manifest["graphs"]["decoder"], "file": "posterior.onnx"}}
     golden = own_bundle / "golden.npz"
     arrays = dict(np.load(golden))
-    arrays |= {name.replace("decoder", "prior"): value for name, value in arrays.items() if name.startswith("decoder")}
+    arrays |= {
+        name.replace("decoder", "posterior"): value for name, value in arrays.items() if name.startswith("decoder")
+    }
     np.savez(golden, **arrays)
-    edit_manifest(own_bundle, graphs=graphs, latent={**manifest["latent"], "prior": "graph"})
+    edit_manifest(own_bundle, graphs=graphs, latent={**manifest["latent"], "posterior": "graph"})
     ended = start(f"--bundle={own_bundle}", "--port=0")
     assert ended.returncode != 0
-    assert "prior.onnx: this version of the service does not run the graph prior" in ended.stderr
+    assert "posterior.onnx: this version of the service does not run the graph posterior" in ended.stderr
 
 
 def test_a_second_signal_ends_at_once_and_quietly(table_bundle: Path) -> None:

@@ -100,7 +100,7 @@ def test_the_bundle_has_the_columns_of_the_schema(pumps: Path) -> None:
     assert {entry.family: entry.columns for entry in bundle.manifest.likelihood} == {
         "categorical": ("site",),
         "ordinal": ("grade",),
-        "gaussian": ("speed", "seen"),
+        "student-t": ("speed", "seen"),
         "negative-binomial": ("faults",),
         "bernoulli": ("running",),
     }
