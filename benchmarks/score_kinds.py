@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +29,9 @@ from service.inputs import Inputs
 from service.reference import PARTS, Reference
 from service.scores import SCORE_OUTPUTS
 from training.data import from_arrays
-from training.fit import FitOptions, default_epochs, fit
-from training.models.mlp import VAE, VAEConfig, default_hidden, default_latent_dim
+from training.defaults import default_config, default_options
+from training.fit import fit
+from training.models.mlp import VAE
 from training.noise import noise_table
 from training.ranking import auroc
 from training.reference import reference_of
@@ -63,12 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def measure(table: Table, split: int, epochs: int) -> dict[tuple[str, str], float]:
     """The AUROC of each way against each kind of anomaly, in one split."""
     parts = deal(table, split)
-    inputs, features = from_arrays(table.name, {"X": parts.train}).inputs, parts.train.shape[1]
-    latent = default_latent_dim(features)
-    vae = VAE(inputs, VAEConfig(latent, default_hidden(features), "gaussian"), split)
-    epochs = epochs or default_epochs(len(parts.train), 128)
-    fit(vae, parts.train, parts.validation, FitOptions(epochs=epochs, seed=split, threads=1))
-    engine, eps = scorer(vae), noise_table(latent, split)[:DRAWS]
+    inputs = from_arrays(table.name, {"X": parts.train}).inputs
+    vae, length = VAE(inputs, default_config(inputs), split), default_options(inputs, len(parts.train))
+    fit(vae, parts.train, parts.validation, replace(length, epochs=epochs or length.epochs, seed=split, threads=1))
+    engine, eps = scorer(vae), noise_table(vae.config.latent_dim, split)[:DRAWS]
     known = Reference.of(reference_of(engine, inputs, eps, parts.validation, (DRAWS,), (), split), DRAWS, 0)
     normal = scores(engine, inputs, eps, parts.test, known)
     strange = {LABELLED: parts.anomalies, HALF_WAY: (parts.test + parts.train.mean(axis=0)) / 2}
