@@ -31,9 +31,9 @@ import torch
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
-from benchmarks.false_alarms.modules import scorer
 from service.manifest import Scoring
 from service.scores import SCORE_OUTPUTS, score
+from training.by_modules import scorer
 from training.data import from_arrays
 from training.defaults import default_config, default_options
 from training.fit import fit

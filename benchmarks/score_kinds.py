@@ -22,12 +22,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.false_alarms.modules import scorer
 from benchmarks.missing import Table, deal, own_tables, read
 from service.engine import Engine
 from service.inputs import Inputs
 from service.reference import PARTS, Reference
 from service.scores import SCORE_OUTPUTS
+from training.by_modules import scorer
 from training.data import from_arrays
 from training.defaults import default_config, default_options
 from training.fit import fit

@@ -18,13 +18,15 @@ from service import calibration, scores
 from service.bundle import CALIBRATION, Bundle
 from service.calls import Rows
 from service.discoveries import Discoveries, discover
+from service.ensemble import Ensemble, folds_of, p_values, together
 from service.errors import BundleError, Unsupported, counted
 from service.explanations import Explanations, FeaturePart, Maps
 from service.manifest import Calibrated
-from service.reference import Reference
 
 Array = NDArray[np.generic]
 Floats = NDArray[np.float64]
+
+_CROSS = "cross-conformal calibration: each model of the ensemble ranks a row by its own score; the p-value decides"
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Plan:
     """
 
     entries: tuple[Calibrated, ...]
-    references: tuple[Reference, ...]
+    references: tuple[Ensemble, ...]
     alpha: float
     thresholds: tuple[float | None, ...]
     reasons: tuple[str | None, ...]
@@ -61,6 +63,11 @@ class Plan:
     def threshold(self) -> float | None:
         """Of complete rows."""
         return self.thresholds[0]
+
+    @property
+    def without_threshold(self) -> str | None:
+        """Why rows are judged without one; None where there is one, or they are not judged."""
+        return _CROSS if self.entry.folds else None
 
 
 @dataclass(frozen=True)
@@ -131,7 +138,9 @@ class Anomaly:
                 )
         self._entries = {key: tuple(bins[index] for index in sorted(bins)) for key, bins in by_bin.items()}
         self._references = {
-            samples: tuple(Reference.of(self._arrays, samples, index) for index in range(len(self._ends) + 1))
+            samples: tuple(
+                Ensemble.of(self._arrays, manifest.members, samples, index) for index in range(len(self._ends) + 1)
+            )
             for samples in {samples for _, samples in by_bin}
         }
 
@@ -156,13 +165,15 @@ class Anomaly:
         entries = self._bins(kind or self._scoring.kind, samples or self._scoring.samples)
         entry = entries[0]
         level = self._scoring.alpha if alpha is None else alpha
-        thresholds = tuple(calibration.threshold(self._sorted(one), level) for one in entries)
+        thresholds = tuple(
+            None if one.folds else calibration.threshold(folds_of(self._arrays, one)[0], level) for one in entries
+        )
         needed = calibration.rows_needed(level)
         reasons = tuple(
             f"alpha {level:g} needs {counted(needed, 'calibration row')}; the bundle has {one.rows}"
-            if threshold is None
+            if one.rows < needed
             else None
-            for one, threshold in zip(entries, thresholds, strict=True)
+            for one in entries
         )
         if reasons[0] is not None and alpha is not None:
             raise Unsupported(reasons[0], field="alpha", limit=1 / (entry.rows + 1), value=alpha, rows_needed=needed)
@@ -196,55 +207,52 @@ class Anomaly:
         rate = None if plan.threshold is None else calibration.false_alarm_rate(plan.entry.rows, plan.alpha)
         shares = np.isnan(x[:, self._may_miss]).mean(axis=1) if len(self._ends) else np.zeros(len(x))
         if not shares.any():
-            values = plan.references[0].score(kind, outputs, None)[0] if len(x) else np.zeros(0)
-            p_values = calibration.p_values(self._sorted(plan.entry), values)
+            values, p = np.zeros(0), np.zeros(0)
+            if len(x):
+                values, ranked = plan.references[0].score(kind, outputs, None)
+                p = p_values(self._arrays, plan.entry, ranked)
             return Scored(
                 scores=values,
-                p_values=p_values,
+                p_values=p,
                 rate=rate,
-                is_anomaly=None if plan.threshold is None else values > plan.threshold,
+                is_anomaly=None if plan.reason else p <= plan.alpha,
                 components=_components(kind, values, outputs) if plan.components and len(x) else None,
                 explanations=self._explanations.parts(plan.entry, x, outputs, plan.explain)
                 if plan.explain and len(x)
                 else None,
-                discoveries=_discoveries(plan, p_values, np.zeros(len(x), np.int64)),
+                discoveries=_discoveries(plan, p, np.zeros(len(x), np.int64)),
                 maps=self._explanations.maps(plan.entry, x, outputs) if plan.maps else None,
             )
         bins = calibration.mask_bins(shares, self._ends)
-        values, p_values, decided = np.empty(len(x)), np.empty(len(x)), np.zeros(len(x), np.bool_)
+        values, p, unknown = np.empty(len(x)), np.empty(len(x)), np.zeros(len(x), np.bool_)
         thresholds, rates = np.full(len(x), np.nan), np.full((len(x), 2), np.nan)
         explanations: list[list[FeaturePart]] = [[] for _ in x]
         reason = None
         for index in np.unique(bins):
             rows, entry, threshold = np.flatnonzero(bins == index), plan.entries[index], plan.thresholds[index]
             part = {name: array[rows] for name, array in outputs.items()}
-            values[rows], whole = plan.references[index].score(kind, part, ~np.isnan(x[rows]))
-            p_values[rows] = calibration.p_values(self._sorted(entry), whole)
+            values[rows], ranked = plan.references[index].score(kind, part, ~np.isnan(x[rows]))
+            p[rows], unknown[rows] = p_values(self._arrays, entry, ranked), plan.reasons[index] is not None
             if threshold is not None:
-                decided[rows] = whole > threshold
-                thresholds[rows] = threshold - (whole - values[rows])
+                thresholds[rows] = threshold - (together(kind, ranked) - values[rows])
                 rates[rows] = calibration.false_alarm_rate(entry.rows, plan.alpha)
             reason = reason or plan.reasons[index]
             if plan.explain:
                 found = self._explanations.parts(entry, x[rows], part, plan.explain)
                 for row, parts in zip(rows, found, strict=True):
                     explanations[row] = parts
-        unknown = np.isnan(thresholds)
         masked = np.flatnonzero(bins)
         return Scored(
             scores=values,
-            p_values=p_values,
+            p_values=p,
             rate=rate,
-            is_anomaly=None if unknown.all() else np.ma.MaskedArray(decided, unknown),
+            is_anomaly=None if unknown.all() else np.ma.MaskedArray(p <= plan.alpha, unknown),
             components=_components(kind, values, outputs) if plan.components else None,
             explanations=explanations if plan.explain else None,
             masked=Masked(masked, shares[masked], thresholds[masked], rates[masked]),
             reason=reason,
-            discoveries=_discoveries(plan, p_values, bins),
+            discoveries=_discoveries(plan, p, bins),
         )
-
-    def _sorted(self, entry: Calibrated) -> Floats:
-        return np.asarray(self._arrays[entry.key], np.float64)
 
     def _bins(self, kind: str, samples: int) -> tuple[Calibrated, ...]:
         """What was calibrated for a score, by mask bin."""

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from service import onnx_file, reference
+from service.ensemble import folds_of
 from service.errors import BundleError
 from service.manifest import SCHEMA_VERSION, Manifest
 
@@ -238,7 +239,7 @@ def _check_calibration(path: Path, manifest: Manifest, arrays: Arrays) -> None:
             raise BundleError(
                 path, CALIBRATION, f"{entry.key}: {scores.shape} {scores.dtype}, not ({entry.rows},) float64"
             )
-        if not np.isfinite(scores).all() or (np.diff(scores) < 0).any():
+        if not np.isfinite(scores).all() or any((np.diff(fold) < 0).any() for fold in folds_of(arrays, entry)):
             raise BundleError(path, CALIBRATION, f"{entry.key}: not finite and ascending")
         grid = arrays.get(entry.features_key)
         ranks = arrays.get(f"{entry.features_key}/ranks")

@@ -1,5 +1,5 @@
 """
-Split-conformal calibration: p-values, thresholds, and how sure a threshold is of its false-alarm rate.
+Conformal calibration: p-values, thresholds, and how sure a threshold is of its false-alarm rate.
 
 Works on the sorted scores of n rows that neither the fit nor early stopping saw. Knows nothing of models.
 Vovk et al. 2005, ch. 2; Bates et al. 2023, "Testing for outliers with conformal p-values", section 2.
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,19 @@ def p_values(calibration: Floats, scores: Floats) -> Floats:
     """
     below = np.searchsorted(calibration, scores, side="left")
     return (1 + len(calibration) - below) / (len(calibration) + 1)
+
+
+def cross_p_values(folds: Sequence[Floats], scores: Floats) -> Floats:
+    """
+    (1 + sum_m #{calibration of fold m >= s_m}) / (n + 1) for rows that member m scores s_m: (M, B) -> (B,).
+
+    Cross-conformal (Vovk 2015, eq. 2): each fold is ranked by the member that has not seen it. On average over data
+    sets about as many normal rows have p <= alpha as with calibration rows set apart; what is proven is at most twice
+    as many (Barber et al. 2021, theorem 4). *folds*: M ascending arrays, of n scores together.
+    """
+    n = sum(map(len, folds))
+    above = sum(len(fold) - np.searchsorted(fold, own, side="left") for fold, own in zip(folds, scores, strict=True))
+    return np.asarray((1 + above) / (n + 1), np.float64)
 
 
 def mask_bins(shares: Floats, ends: Floats) -> NDArray[np.int64]:

@@ -62,7 +62,7 @@ def judged(plan: Plan, scored: Scored, features: int, table: Table | None, inval
         }
         if found.least is not None:
             reply["least_discoveries"] = found.least
-    if (reason := plan.reason or scored.reason) is not None:
+    if (reason := plan.reason or scored.reason or plan.without_threshold) is not None:
         reply["reason"] = reason
     if (masked := scored.masked) is not None:
         columns = {

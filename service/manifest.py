@@ -120,6 +120,11 @@ class Calibrated(Part):
     group: str = Field("all", description="the rows that it is of")
     mask_bin: int = Field(0, ge=0, description="of rows with this share of missing values, by index; 0: none missing")
     rows: int = Field(gt=0, description="calibration rows")
+    folds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        (),
+        description="cross-conformal: how many of the rows each member of the ensemble has not seen and ranks, in "
+        "order; none where no member has seen any of the rows",
+    )
     thresholds: tuple[Threshold, ...] = Field((), description="those of the usual alphas")
 
     @property
@@ -174,6 +179,12 @@ class Manifest(Part):
     latent: Latent
     likelihood: tuple[Likelihood, ...] = Field(min_length=1, description="p(x given z), by columns")
     graphs: dict[GraphName, Graph] = Field(description="the ONNX files")
+    members: int = Field(
+        1,
+        gt=0,
+        description="M, the VAEs that scorer.onnx is a mixture of: its log_w and log_px_z have the K draws of one "
+        "after the other, its kl and mu the L latents; the other graphs are those of the first",
+    )
     scoring: Scoring = Scoring()
     calibrated: tuple[Calibrated, ...] = Field((), description="the scores that may be asked for")
     mask_bins: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
@@ -202,6 +213,7 @@ class Manifest(Part):
             if wanted != (name in self.graphs):
                 raise ValueError(f"graph {name}: the rest of the manifest says {'there' if wanted else 'not there'}")
         self._check_masks()
+        self._check_members()
         files = [graph.file for graph in self.graphs.values()]
         if len(set(files)) != len(files):
             raise ValueError("two graphs name the same file")
@@ -215,6 +227,21 @@ class Manifest(Part):
             if kind not in self.capabilities.score_kinds:
                 raise ValueError(f"{kind} is calibrated, but not among the score kinds")
         return self
+
+    def _check_members(self) -> None:
+        scorer = self.graphs.get("scorer")
+        for tensor in () if scorer is None else scorer.outputs:
+            if tensor.name in ("kl", "mu") and tensor.shape[-1] != self.members * self.latent.dim:
+                raise ValueError(
+                    f"graph scorer: {tensor.name} is {tensor.shape}, of {self.members} members with {self.latent.dim} "
+                    "latents each"
+                )
+        for entry in self.calibrated:
+            if entry.folds and (len(entry.folds) != self.members or sum(entry.folds) != entry.rows):
+                raise ValueError(
+                    f"{entry.kind} is calibrated on folds of {entry.folds} rows, for {self.members} members and "
+                    f"{entry.rows} rows"
+                )
 
     def _check_masks(self) -> None:
         if self.capabilities.missing != self.inputs.masked:

@@ -165,31 +165,46 @@ def refusal(manifest: Manifest, arrays: Mapping[str, Array]) -> str | None:
     for entry in manifest.calibrated:
         if lacking := [name for name in SCORE_OUTPUTS[entry.kind] if name not in shapes]:
             return f"the score {entry.kind} is made of {lacking[0]}, which is no output of the graph scorer"
-        for name, shape in _needed(entry, shapes).items():
+        for name, shape in _needed(entry, shapes, manifest.members).items():
             if name not in arrays:
                 return f"no array {name}"
             array = arrays[name]
             if array.shape != shape or array.dtype != np.float64 or not np.isfinite(array).all():
                 return f"{name}: {array.shape} {array.dtype}, not {shape} float64 and finite"
-            if name.endswith("/covariance") and not _is_covariance(_floats(array)):
+            if "/covariance" in name and not _is_covariance(_floats(array)):
                 return f"{name}: not symmetric and positive definite"
-            if name.endswith("/knots") and (np.diff(_floats(array), axis=0) <= 0).any():
+            if "/knots" in name and (np.diff(_floats(array), axis=0) <= 0).any():
                 return f"{name}: not strictly ascending columns"
     return None
 
 
-def _needed(entry: Calibrated, outputs: Mapping[str, tuple[int | str, ...]]) -> dict[str, tuple[int, ...]]:
+def named(key: str, members: int, m: int) -> str:
+    """The name in calibration.npz of what is called *key* where there is one VAE, of member *m* of several."""
+    return key if members == 1 else f"{key}/member/{m}"
+
+
+def of_member(arrays: Mapping[str, Array], members: int, m: int) -> Mapping[str, Array]:
+    """The statistics of member *m*, by the names that those of one VAE have."""
+    if members == 1:
+        return arrays
+    ending = named("", members, m)
+    return {key.removesuffix(ending): array for key, array in arrays.items() if key.endswith(ending)}
+
+
+def _needed(
+    entry: Calibrated, outputs: Mapping[str, tuple[int | str, ...]], members: int
+) -> dict[str, tuple[int, ...]]:
     """The arrays without which *entry* cannot be scored, and their shapes."""
     needed: dict[str, tuple[int, ...]] = {}
     if "mu" in SCORE_OUTPUTS[entry.kind]:
-        latents = int(outputs["mu"][-1])
+        latents = int(outputs["mu"][-1]) // members
         needed |= {MEAN: (latents,), COVARIANCE: (latents, latents)}
     if entry.kind == "typicality":
         needed[entry.reference_key] = ()
     if entry.kind == "fused":
         parts = len(PARTS["fused"])
         needed |= dict(zip(fusion_keys(entry), ((len(LEVELS), parts), (parts, parts)), strict=True))
-    return needed
+    return {named(key, members, m): shape for m in range(members) for key, shape in needed.items()}
 
 
 def _is_covariance(matrix: Floats) -> bool:

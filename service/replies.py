@@ -184,7 +184,7 @@ class AnomalyScoreReply(Reply):
     alpha: Alpha = Field(description="the false-alarm rate aimed at, as a share of normal rows")
     threshold: float | None = Field(
         description="what the score of a complete row must exceed for is_anomaly, in nats; null when the calibration "
-        "rows are too few for alpha"
+        "rows are too few for alpha, and with cross-conformal calibration (see reason)"
     )
     false_alarm_rate: Rate | None = Field(
         description="lower and upper end of the central 90 % interval of the threshold's real false-alarm rate; null "
@@ -197,7 +197,7 @@ class AnomalyScoreReply(Reply):
         description="(1 + calibration rows that score as high) / (1 + calibration rows): shape [n]; null with the score"
     )
     is_anomaly: list[bool | None] = Field(
-        description="p <= alpha: shape [n]; null with the score, or without a threshold (see reason)"
+        description="p <= alpha: shape [n]; null with the score, or where the calibration rows are too few (see reason)"
     )
     fdr: Alpha | Absent = Field(
         None, description="the false-discovery rate of is_discovery; there with fdr", examples=[0.1]

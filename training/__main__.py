@@ -154,7 +154,15 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
         help="of columns that may be missing, hide up to this share of a row in training (default %(default)s)",
     )
     add("--validation", type=_share, metavar="X", default=0.1, help="fraction for early stopping (default %(default)s)")
-    add("--calibration", type=_share, metavar="X", default=0.15, help="fraction for thresholds (default %(default)s)")
+    add("--calibration", type=_share, metavar="X", help="fraction for thresholds (default 0.15)")
+    add(
+        "--folds",
+        type=_count,
+        metavar="M",
+        default=1,
+        help="for few rows: an ensemble of M models, each fitted without one of M folds, which it calibrates on "
+        "(default %(default)s: one model, and calibration rows set apart)",
+    )
     add("--test", type=_share, metavar="X", default=0.15, help="fraction for the evaluation (default %(default)s)")
     add("--draws", type=_count, metavar="K", default=64, help="of the bound of log p(x) (default %(default)s)")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto (default): cuda where there is one")

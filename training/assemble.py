@@ -19,12 +19,13 @@ from service.bundle import Bundle
 from service.engine import Engine
 from service.inputs import Inputs
 from service.manifest import Capabilities, Data, GraphName, Latent, Manifest, Operation, Scoring
-from training.calibrate import SAMPLES, Calibration, calibrate
+from training.by_modules import scorer
+from training.calibrate import SAMPLES, Calibration, Fold, calibrate, cross_calibrate
 from training.evaluate import evaluate
 from training.export import export_graphs
 from training.graphs import specs
 from training.masks import default_bins
-from training.models.mlp import VAE
+from training.models.mlp import VAE, alone
 from training.noise import noise_table
 from training.output import now
 from training.parity import check_parity, golden_vectors
@@ -65,6 +66,7 @@ def build_bundle(
     training: dict[str, JsonValue],
     held_out: HeldOut,
     *,
+    folds: Sequence[HeldOut] = (),
     seed: int = 0,
     threads: int = 0,
     draws: int = 64,
@@ -76,8 +78,10 @@ def build_bundle(
     """
     The bundle of *vae*, in memory.
 
-    *draws*: K of the evaluation. *samples*: each K of the calibration, the default of `Scoring` among them. *export*:
-    what makes the graphs. *told*: gets a line at the beginning of each step, because some take minutes.
+    *folds*: of an ensemble, for each member the rows that it has not seen: calibration is cross-conformal, and
+    *held_out* has no calibration rows. *draws*: K of the evaluation. *samples*: each K of the calibration, the default
+    of `Scoring` among them. *export*: what makes the graphs. *told*: gets a line at the beginning of each step, because
+    some take minutes.
 
     Raises ParityError when the graphs do not compute what *vae* computes, and what the service's engine raises when
     it opens a bundle.
@@ -89,7 +93,13 @@ def build_bundle(
     eps = noise_table(vae.config.latent_dim, seed)
     engine = Engine(_by_name(graphs), threads=threads)
     found, mask_bins = Calibration((), {}), default_bins(vae.inputs)
-    if len(held_out.calibration):
+    if folds:
+        told(f"calibrating on {sum(len(fold.calibration) for fold in folds):,} rows, each by the model of another fold")
+        ranking = [
+            _fold(member, own, eps, samples, mask_bins, seed) for member, own in zip(vae.members, folds, strict=True)
+        ]
+        found = cross_calibrate(ranking, vae.inputs, eps, Scoring().samples, samples, mask_bins=mask_bins, seed=seed)
+    elif len(held_out.calibration):
         told(f"calibrating on {len(held_out.calibration):,} rows")
         like = held_out.calibration[:0] if held_out.reference is None else held_out.reference
         reference = reference_of(engine, vae.inputs, eps, like, samples, mask_bins, seed)
@@ -123,6 +133,7 @@ def build_bundle(
         latent=Latent(dim=vae.config.latent_dim, prior="standard-normal" if vae.prior.analytic else "graph"),
         likelihood=vae.likelihood.described(vae.inputs.names if vae.inputs.columns is not None else None),
         graphs=specs(vae),
+        members=len(vae.members),
         calibrated=found.entries,
         mask_bins=mask_bins,
     )
@@ -135,6 +146,25 @@ def build_bundle(
     told(f"evaluating on {len(held_out.test):,} rows")
     evaluation = evaluate(made, engine, held_out.test, held_out.anomalies, draws, seed, held_out.learned)
     return replace(made, manifest=manifest.model_copy(update={"evaluation": evaluation}))
+
+
+def _fold(
+    member: VAE,
+    held_out: HeldOut,
+    eps: NDArray[np.float32],
+    samples: Sequence[int],
+    mask_bins: Sequence[float],
+    seed: int,
+) -> Fold:
+    """
+    The rows that *member* has not seen, and its own scorer.
+
+    By PyTorch: it is a part of the scorer of the ensemble, which parity is checked of.
+    """
+    engine = scorer(alone(member))
+    like = held_out.calibration[:0] if held_out.reference is None else held_out.reference
+    reference = reference_of(engine, member.inputs, eps, like, samples, mask_bins, seed)
+    return Fold(engine, held_out.calibration, reference)
 
 
 def _inputs(vae: VAE) -> Inputs:

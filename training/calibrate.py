@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from service import calibration
 from service.bundle import Arrays
 from service.engine import Engine
+from service.ensemble import Ensemble, together
 from service.inputs import Inputs
 from service.manifest import Calibrated, ScoreKind, Threshold
-from service.reference import MEAN, Reference, fusion_keys
+from service.reference import MEAN, fusion_keys, named
 from service.scores import FEATURE_OUTPUTS, PLAIN
 from training import masks
 from training.scorer import outputs_of, run_scorer
@@ -42,6 +43,22 @@ class Calibration:
     arrays: Arrays
 
 
+@dataclass(frozen=True)
+class Fold:
+    """
+    Rows that a scorer ranks, because what it is of has not seen them: (n, *shape).
+
+    *engine*: runs that scorer. *members*: of the ensemble that it is. *reference*: what there is of rows that are none
+    of *rows*, as `reference_of` has it or the bundle that is calibrated again; without it, the kinds that need none,
+    and nothing is added for missing features.
+    """
+
+    engine: Engine
+    rows: Array
+    reference: Mapping[str, Array]
+    members: int = 1
+
+
 def calibrate(
     engine: Engine,
     inputs: Inputs,
@@ -53,45 +70,103 @@ def calibrate(
     *,
     mask_bins: Sequence[float] = (),
     reference: Mapping[str, Array] | None = None,
+    members: int = 1,
     seed: int = 0,
 ) -> Calibration:
     """
     Score *rows*, (n, *shape), with every kind and the first K draws of *eps* for each K of *samples*.
 
     Where values may be missing, once for each of *mask_bins*, with the rows of `masks.by_bin`; a bin that has none,
-    because all rows lack more, has the calibration of the next one that has. *reference*: what there is of rows that
-    are none of *rows*, as `reference_of` has it or the bundle that is calibrated again; without it, the kinds that
-    need none, and nothing is added for missing features.
+    because all rows lack more, has the calibration of the next one that has. *reference*, *members*: see `Fold`.
 
     Per-feature scores are kept for all K where they are together lighter than *feature_bytes*; else for
     *default_samples* only, thinned until they are, but never to fewer than 20 values.
     """
+    one = [Fold(engine, rows, reference or {}, members)]
+    return _calibrated(
+        one, dict(reference or {}), inputs, eps, default_samples, samples, feature_bytes, mask_bins, seed
+    )
+
+
+def cross_calibrate(
+    folds: Sequence[Fold],
+    inputs: Inputs,
+    eps: NDArray[np.float32],
+    default_samples: int,
+    samples: Sequence[int] = SAMPLES,
+    *,
+    mask_bins: Sequence[float] = (),
+    seed: int = 0,
+) -> Calibration:
+    """
+    The same of the rows of all *folds*, each by the member of the ensemble that has not seen them (Vovk 2015).
+
+    There are no thresholds: each member ranks a row by its own score, see `calibration.cross_p_values`.
+    """
+    arrays: Arrays = {}
+    for m, fold in enumerate(folds):
+        arrays |= {named(key, len(folds), m): array for key, array in fold.reference.items()}
+    return _calibrated(folds, arrays, inputs, eps, default_samples, samples, FEATURE_BYTES, mask_bins, seed)
+
+
+def _calibrated(
+    folds: Sequence[Fold],
+    arrays: Arrays,
+    inputs: Inputs,
+    eps: NDArray[np.float32],
+    default_samples: int,
+    samples: Sequence[int],
+    feature_bytes: int,
+    mask_bins: Sequence[float],
+    seed: int,
+) -> Calibration:
+    """What `calibrate` and `cross_calibrate` have in common. *arrays*: the statistics of reference rows."""
     entries: list[Calibrated] = []
-    arrays: Arrays = dict(reference or {})
-    kinds = [kind for kind in KINDS if MEAN in arrays or kind in PLAIN]
-    bins = list(masks.by_bin(rows, inputs, mask_bins, (seed, _STREAM)))
+    kinds = [kind for kind in KINDS if any(key.startswith(MEAN) for key in arrays) or kind in PLAIN]
+    dealt = [dict(masks.by_bin(fold.rows, inputs, mask_bins, (seed, _STREAM))) for fold in folds]
+    bins = sorted(set().union(*dealt))
+    rows = sum(len(fold.rows) for fold in folds)
     size = 4 * inputs.features * len(FEATURE_OUTPUTS) * len(bins)
-    everywhere = len(samples) * size * min(len(rows), 1000) <= feature_bytes
+    everywhere = len(samples) * size * min(rows, 1000) <= feature_bytes
     most = 1000 if everywhere else min(1000, max(20, feature_bytes // size))
-    for bin_, some in bins:
-        mask = ~np.isnan(some) if inputs.masked else None
+    for bin_ in bins:
+        some = [part.get(bin_, fold.rows[:0]) for part, fold in zip(dealt, folds, strict=True)]
+        masked = [~np.isnan(part) for part in some] if inputs.masked else [None for _ in some]
+        counts = tuple(map(len, some))
         for k in samples:
             features = FEATURE_OUTPUTS if everywhere or k == default_samples else {}
             wanted = tuple(dict.fromkeys((*outputs_of(kinds), *features.values())))
-            outputs = run_scorer(engine, inputs, some, eps[:k], wanted)
-            known = Reference.of(arrays, k, bin_)
+            outputs = [
+                run_scorer(fold.engine, inputs, part, eps[:k], wanted) if len(part) else {}
+                for fold, part in zip(folds, some, strict=True)
+            ]
+            known = [Ensemble.of(fold.reference, fold.members, k, bin_) for fold in folds]
             for kind in kinds:
-                entry = Calibrated(kind=kind, samples=k, mask_bin=bin_, rows=len(some))
-                arrays[entry.key] = np.sort(known.score(kind, outputs, mask)[1])
-                entries.append(entry.model_copy(update={"thresholds": thresholds(arrays[entry.key])}))
+                entry = Calibrated(
+                    kind=kind,
+                    samples=k,
+                    mask_bin=bin_,
+                    rows=sum(counts),
+                    folds=counts if len(folds) > 1 else (),
+                )
+                scores = [
+                    np.sort(together(kind, own.score(kind, found, mask)[1])) if found else np.zeros(0)
+                    for own, found, mask in zip(known, outputs, masked, strict=True)
+                ]
+                arrays[entry.key] = np.concatenate(scores)
+                if len(folds) == 1:
+                    entry = entry.model_copy(update={"thresholds": thresholds(arrays[entry.key])})
+                entries.append(entry)
                 if kind in features:
-                    grid, ranks = _feature_grid(outputs[features[kind]], mask, most)
+                    nats = np.concatenate([found[features[kind]] for found in outputs if found])
+                    seen = np.concatenate([mask for mask in masked if mask is not None]) if inputs.masked else None
+                    grid, ranks = _feature_grid(nats, seen, most)
                     arrays[entry.features_key], arrays[f"{entry.features_key}/ranks"] = grid, ranks
     every = range(len(mask_bins) + 1) if bins else range(0)
-    return _filled(Calibration(tuple(entries), arrays), every)
+    return _filled(Calibration(tuple(entries), arrays), every, max(len(folds), folds[0].members))
 
 
-def _filled(found: Calibration, bins: Sequence[int]) -> Calibration:
+def _filled(found: Calibration, bins: Sequence[int], members: int) -> Calibration:
     """*found* with an entry for each of *bins*, in their order."""
     there = {entry.mask_bin for entry in found.entries}
     entries, arrays = list[Calibrated](), dict(found.arrays)
@@ -100,16 +175,17 @@ def _filled(found: Calibration, bins: Sequence[int]) -> Calibration:
         for entry in (entry for entry in found.entries if entry.mask_bin == source):
             copied = entry.model_copy(update={"mask_bin": bin_})
             entries.append(copied)
-            for old, new in zip(_names(entry), _names(copied), strict=True):
+            for old, new in zip(_names(entry, members), _names(copied, members), strict=True):
                 if old in arrays:
                     arrays[new] = arrays[old]
     return Calibration(tuple(entries), arrays)
 
 
-def _names(entry: Calibrated) -> tuple[str, ...]:
+def _names(entry: Calibrated, members: int) -> tuple[str, ...]:
     """The arrays that *entry* may have: its scores, and what they were measured by."""
-    features = entry.features_key, f"{entry.features_key}/ranks"
-    return entry.key, *features, entry.absent_key, entry.reference_key, *fusion_keys(entry)
+    measures = entry.absent_key, entry.reference_key, *fusion_keys(entry)
+    by_member = (named(key, members, m) for m in range(members) for key in measures)
+    return entry.key, entry.features_key, f"{entry.features_key}/ranks", *by_member
 
 
 def thresholds(scores: NDArray[np.generic]) -> tuple[Threshold, ...]:

@@ -18,13 +18,14 @@ from pydantic import JsonValue
 from service import calibration
 from service.bundle import Bundle
 from service.engine import Engine
+from service.ensemble import p_values, together
 from service.inputs import Inputs
-from service.manifest import Calibrated, Threshold
 from training import masks
+from training.calibrate import ALPHAS
 from training.contest import contest
 from training.labelled import choices
 from training.ranking import auroc
-from training.scorer import chunks, draws_of, p_values_of, run_scorer, scores_of, width
+from training.scorer import chunks, draws_of, p_values_of, ranked_of, run_scorer, width
 
 Array = NDArray[np.generic]
 Floats = NDArray[np.float64]
@@ -55,14 +56,15 @@ def evaluate(
     report: dict[str, JsonValue] = {"rows": len(x), **bounds(engine, bundle.manifest.inputs, x, draws, seed)}
     report |= latents(bundle, engine, x)
     if bundle.manifest.calibrated:
-        scores = scores_of(bundle, engine, x)
-        report["false_alarms"] = list(false_alarms(bundle, engine, x, scores[bundle.manifest.scoring.kind], seed))
+        kind, ranked = bundle.manifest.scoring.kind, ranked_of(bundle, engine, x)
+        report["false_alarms"] = list(false_alarms(bundle, engine, x, ranked[kind], seed))
         if anomalies is not None:
             report["anomalies"] = len(anomalies)
-            found = scores_of(bundle, engine, anomalies)
-            report["auroc"] = {kind: auroc(scores[kind], found[kind]) for kind in scores}
-            kind = bundle.manifest.scoring.kind
-            p, q = p_values_of(bundle, x, scores[kind], kind), p_values_of(bundle, anomalies, found[kind], kind)
+            found = ranked_of(bundle, engine, anomalies)
+            report["auroc"] = {
+                kind: auroc(together(kind, ranked[kind]), together(kind, found[kind])) for kind in ranked
+            }
+            p, q = p_values_of(bundle, x, ranked[kind], kind), p_values_of(bundle, anomalies, found[kind], kind)
             report["alphas"] = choices(p, q, anomaly_share, miss_cost, seed)
     if learned is None:
         report["baselines"] = {"missing": "the rows that the bundle was fitted to are not at hand"}
@@ -91,15 +93,15 @@ def bounds(
         for start in range(0, draws, at_once):
             eps = generator.standard_normal((min(at_once, draws - start), latent_dim), np.float32)
             got = engine.run("scorer", {**rows, "eps": eps}, ("log_w", "log_px_z", "kl"))
-            log_w = got["log_w"].astype(np.float64)  # (B, K)
-            total += got["log_px_z"].astype(np.float64).sum(axis=1)
+            log_w = got["log_w"].astype(np.float64)  # (B, K), of an ensemble (B, M K)
+            total += len(eps) * got["log_px_z"].astype(np.float64).mean(axis=1)
             divergence += len(eps) * got["kl"].astype(np.float64).sum(axis=1)  # of a learned prior: of these draws
             higher = np.maximum(most, log_w.max(axis=1))
             log_sum = log_sum * np.exp(most - higher) + np.exp(log_w - higher[:, None]).sum(axis=1)
             most = higher
         log_px_z.append(total / draws)
         kl.append(divergence / draws)
-        log_px.append(most + np.log(log_sum) - math.log(draws))
+        log_px.append(most + np.log(log_sum) - math.log(draws * log_w.shape[1] / len(eps)))
     reconstruction, latent = np.concatenate(log_px_z), np.concatenate(kl)
     return {
         "draws": draws,
@@ -114,48 +116,51 @@ def latents(bundle: Bundle, engine: Engine, x: Array, seed: int = 0) -> dict[str
     """
     The mean KL of each latent, and how many are active: Var_x(mu_j) > 0.01.
 
-    Burda et al. 2016, section 5.2. With a learned prior KL is the average over the draws of the default score.
+    Burda et al. 2016, section 5.2. With a learned prior KL is the average over the draws of the default score. Of an
+    ensemble those of the first member, whose latents the operations show.
     """
     inputs = bundle.manifest.inputs
     mu = np.concatenate([engine.run("encoder", rows, ("mu",))["mu"] for rows in chunks(x, inputs, 1024)])
     kl = run_scorer(engine, inputs, x, draws_of(bundle, seed), ("kl",))["kl"].astype(np.float64).mean(axis=0)
     active = int((mu.astype(np.float64).var(axis=0) > ACTIVE).sum())
-    return {"active_units": active, "kl_per_latent": [round(v, 4) for v in kl.tolist()]}
+    own = bundle.manifest.members * kl[: bundle.manifest.latent.dim]
+    return {"active_units": active, "kl_per_latent": [round(v, 4) for v in own.tolist()]}
 
 
-def false_alarms(bundle: Bundle, engine: Engine, x: Array, scores: Floats, seed: int = 0) -> Iterator[JsonValue]:
+def false_alarms(bundle: Bundle, engine: Engine, x: Array, ranked: Floats, seed: int = 0) -> Iterator[JsonValue]:
     """
     For each calibrated alpha of the default score: how many normal rows it flags, and may flag.
 
-    *x*: (n, *shape), and the default *scores* of these, (n,). Where values may be missing, for each bin of their share
-    by itself, with more of them hidden as in calibration. The count on m rows, given n calibration rows, is
-    beta-binomial; its central 90 % interval stands beside it.
+    *x*: (n, *shape), and what `ranked_of` has of these for the default score, (M, n). Where values may be missing, for
+    each bin of their share by itself, with more of them hidden as in calibration. The count on m rows, given n
+    calibration rows, is beta-binomial; its central 90 % interval stands beside it. With folds that is near the truth.
     """
     manifest = bundle.manifest
     scoring, inputs = manifest.scoring, manifest.inputs
     entries = {e.mask_bin: e for e in manifest.calibrated if (e.kind, e.samples) == (scoring.kind, scoring.samples)}
-    parts: Iterable[tuple[int, Floats]] = [(0, scores)]
+    parts: Iterable[tuple[int, Floats]] = [(0, ranked)]
     if inputs.masked:
         by_bin = masks.by_bin(x, inputs, manifest.mask_bins, (seed, _STREAM))
-        parts = ((bin_, scores_of(bundle, engine, rows, seed)[scoring.kind]) for bin_, rows in by_bin)
+        parts = ((bin_, ranked_of(bundle, engine, rows, seed)[scoring.kind]) for bin_, rows in by_bin)
     ends = (0.0, 0.0, *manifest.mask_bins)
     for bin_, found in parts:
         if bin_ in entries:
             shares: list[JsonValue] = list(ends[bin_ : bin_ + 2])
-            for threshold in entries[bin_].thresholds:
-                yield {**_alarms(entries[bin_], found, threshold), "mask_bin": bin_, "missing": shares}
+            p = p_values(bundle.calibration, entries[bin_], found)
+            for alpha in (alpha for alpha in ALPHAS if calibration.rows_needed(alpha) <= entries[bin_].rows):
+                yield {**_alarms(entries[bin_].rows, p, alpha), "mask_bin": bin_, "missing": shares}
 
 
-def _alarms(entry: Calibrated, scores: Floats, threshold: Threshold) -> dict[str, JsonValue]:
-    k = calibration.rank(entry.rows, threshold.alpha)
-    low, high = beta_binomial_interval(len(scores), entry.rows + 1 - k, k)
-    flagged = int((scores > threshold.threshold).sum())
+def _alarms(calibrated: int, p: Floats, alpha: float) -> dict[str, JsonValue]:
+    k = calibration.rank(calibrated, alpha)
+    low, high = beta_binomial_interval(len(p), calibrated + 1 - k, k)
+    flagged = int((p <= alpha).sum())
     return {
-        "alpha": threshold.alpha,
-        "rows": len(scores),
+        "alpha": alpha,
+        "rows": len(p),
         "flagged": flagged,
-        "rate": flagged / len(scores),
-        "interval": [low / len(scores), high / len(scores)],
+        "rate": flagged / len(p),
+        "interval": [low / len(p), high / len(p)],
         "inside": low <= flagged <= high,
     }
 

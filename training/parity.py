@@ -14,7 +14,7 @@ apart (`_weights_allowance`). What does not move is held to the full tolerance.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +27,7 @@ from service.engine import Engine
 from service.manifest import Graph, GraphName
 from training.errors import ParityError
 from training.graphs import modules, specs
-from training.models.mlp import VAE
+from training.models.mlp import VAE, alone
 from training.rounding import comparable, neighbours, run_module, standardised, tolerance, unsettled
 from training.support import bounds_of
 
@@ -58,12 +58,13 @@ def check_parity(vae: VAE, graphs: Mapping[GraphName, bytes], seed: int = 0) -> 
     engine = Engine({str(name): model for name, model in graphs.items()}, threads=1)
     built, listed = modules(vae), specs(vae)
     near = neighbours(vae, seed)
+    scorers = [built["scorer"]] if len(vae.members) == 1 else [modules(alone(one))["scorer"] for one in vae.members]
     for name in graphs:
         for case in _cases(vae, name, seed):
             got = engine.run(name, case.feeds)
             want = run_module(built[name], listed[name], case.feeds)
             moved = unsettled(vae, [other[name] for other in near], listed[name], case.feeds, want)
-            draws = _weights_allowance(vae, built[name], listed[name], case, got, want) if name == "scorer" else {}
+            draws = _weights_allowance(vae, scorers, listed[name], case, got, want) if name == "scorer" else {}
             for output, value in want.items():
                 allowance = _MARGIN * moved[output] + draws.get(output, 0.0)
                 _compare(vae, f"{name}.onnx", output, case.kind, (got[output], value), want, allowance)
@@ -200,24 +201,27 @@ def _compare(
 
 
 def _weights_allowance(
-    vae: VAE, module: nn.Module, graph: Graph, case: Case, got: Arrays, want: Arrays
+    vae: VAE, scorers: Sequence[nn.Module], graph: Graph, case: Case, got: Arrays, want: Arrays
 ) -> dict[str, Floats]:
     """
     How far averages over draws may differ because float32 cannot settle the weights of the draws.
 
     With log_w known to within d, a weight is known to within a factor exp(2 d), so that a weighted mean is known to
     within (exp(2 d) - 1) times the spread of what is averaged. That matters for rows far from all data, where
-    log_w is a million nats and d is whole nats; with one draw the same rows are held to the full tolerance.
+    log_w is a million nats and d is whole nats; with one draw the same rows are held to the full tolerance. *scorers*:
+    of each member by itself.
     """
     eps = case.feeds["eps"]
-    if len(eps) == 1:
+    if len(eps) * len(scorers) == 1:
         return {}
-    alone = [run_module(module, graph, {**case.feeds, "eps": eps[k : k + 1]}) for k in range(len(eps))]
+    by_draw = [
+        run_module(scorer, graph, {**case.feeds, "eps": eps[k : k + 1]}) for scorer in scorers for k in range(len(eps))
+    ]
     d = np.abs(got["log_w"].astype(np.float64) - want["log_w"].astype(np.float64)).max(axis=1)  # (B,)
     unsure = np.minimum(1.0, np.expm1(np.minimum(2 * d, 1.0)))[:, None]
-    by_feature = np.stack([one["feature_nll_iw"] for one in alone])
-    by_row = np.stack([one["log_px_z"][:, 0] for one in alone])
-    ends = np.ptp([standardised(vae, one[end]) for one in alone for end in ("lower", "upper")], axis=0)
+    by_feature = np.stack([one["feature_nll_iw"] for one in by_draw])
+    by_row = np.stack([one["log_px_z"][:, 0] for one in by_draw])
+    ends = np.ptp([standardised(vae, one[end]) for one in by_draw for end in ("lower", "upper")], axis=0)
     return {
         "feature_nll_iw": unsure * np.ptp(by_feature.astype(np.float64), axis=0),
         "latent_term": d + unsure[:, 0] * np.ptp(by_row.astype(np.float64), axis=0),

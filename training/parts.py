@@ -20,7 +20,7 @@ from training.baselines import most_rows, thinned
 from training.binarize import Mode, binarize, binary_inputs, grey_range
 from training.data import Dataset
 from training.errors import DataError
-from training.split import Fractions, Rows, split_rows
+from training.split import Fractions, Rows, split_folds, split_rows
 
 Array = NDArray[np.generic]
 _PIECE_VALUES = 2**22
@@ -30,15 +30,17 @@ Draw = Callable[[Array, np.random.Generator], Array]
 
 @dataclass(frozen=True)
 class Dealing:
-    """How rows are dealt out and made into model inputs."""
+    """How rows are dealt out and made into model inputs. *folds*: members of an ensemble, each with its own rows."""
 
     fractions: Fractions = field(default_factory=Fractions)
     binarize: Mode = "none"
     seed: int = 0
+    folds: int = 1
 
     def as_json(self) -> dict[str, JsonValue]:
         """For the manifest."""
-        return cast("dict[str, JsonValue]", asdict(self))
+        found = cast("dict[str, JsonValue]", asdict(self))
+        return found if self.folds > 1 else {name: value for name, value in found.items() if name != "folds"}
 
     @classmethod
     def of(cls, training: Mapping[str, JsonValue]) -> Dealing:
@@ -77,9 +79,9 @@ class Parts:
         return {name: len(getattr(self, name)) for name in names}
 
 
-def deal(dataset: Dataset, dealing: Dealing, use_up: bool = False) -> Parts:
+def deal(dataset: Dataset, dealing: Dealing, use_up: bool = False, fold: int = 0) -> Parts:
     """
-    Deal *dataset* out: the same parts and the same binary draws every time.
+    Deal *dataset* out: the same parts and the same binary draws every time. *fold*: which member's parts.
 
     *use_up*: the training rows stay where they are in memory, moved together; *dataset* is then not to be used any
     more. A table of a gigabyte needs a gigabyte less.
@@ -87,7 +89,11 @@ def deal(dataset: Dataset, dealing: Dealing, use_up: bool = False) -> Parts:
     mode, given = dealing.binarize, dataset.test
     if mode != "none":
         grey_range(dataset.inputs)
-    split = split_rows(len(dataset.x), dealing.fractions, dealing.seed, given is not None)
+    rows, test_given = len(dataset.x), given is not None
+    if dealing.folds > 1:
+        split = split_folds(rows, dealing.fractions, dealing.folds, dealing.seed, test_given)[fold]
+    else:
+        split = split_rows(rows, dealing.fractions, dealing.seed, test_given)
     given_inputs = dataset.inputs  # *draw* must not keep all of dataset.x alive
     held_out = [dataset.x[rows] for rows in (split.validation, split.calibration, split.test)]
     train = moved_together(dataset.x, split.train) if use_up and dataset.x.flags.writeable else dataset.x[split.train]

@@ -41,6 +41,7 @@ def recalibrate(bundle: Bundle, version: int, rows: NDArray[np.generic], data_ha
         samples,
         mask_bins=old.mask_bins,
         reference={key: array for key, array in bundle.calibration.items() if key.startswith(REFERENCE)},
+        members=old.members,
     )
     training: dict[str, JsonValue] = {
         **old.training,

@@ -41,9 +41,9 @@ def neighbours(vae: VAE, seed: int) -> list[dict[GraphName, nn.Module]]:
             other = copy.deepcopy(vae)
             for name, value in other.state_dict().items():
                 move = _ROUNDINGS * torch.randn(value.shape, generator=generator, dtype=value.dtype)
-                if name.startswith("likelihood."):
+                if "likelihood" in (parts := name.split(".")):
                     value.add_(move)
-                elif not name.startswith("scaling."):
+                elif "scaling" not in parts:
                     value.mul_(1 + move)
             found.append(modules(other))
     return found

@@ -11,11 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from service import calibration
 from service.bundle import Arrays, Bundle
 from service.engine import Engine
+from service.ensemble import Ensemble, p_values, together
 from service.inputs import Inputs
-from service.reference import Reference
 from service.scores import PLAIN, SCORE_OUTPUTS
 from training.masks import bins_of
 from training.support import levels_of_column
@@ -52,35 +51,41 @@ def kinds_of(bundle: Bundle) -> tuple[str, ...]:
 
 def scores_of(bundle: Bundle, engine: Engine, x: Array, seed: int = 0) -> dict[str, Floats]:
     """
-    The scores of each of `kinds_of` with the default K and the draws of the bundle, as the service ranks them: (n,).
+    The scores of each of `kinds_of` with the default K and the draws of the bundle: (n,) each.
 
     Where values are missing, with what those add to the score of a normal row, see `calibration.completed`. A bundle
     without calibration has no draws: then they are drawn by *seed*.
     """
+    return {kind: together(kind, ranked) for kind, ranked in ranked_of(bundle, engine, x, seed).items()}
+
+
+def ranked_of(bundle: Bundle, engine: Engine, x: Array, seed: int = 0) -> dict[str, Floats]:
+    """The same, of each member of the ensemble by itself: (M, n) each, M = 1 where there is none."""
     manifest, kinds = bundle.manifest, kinds_of(bundle)
     outputs = run_scorer(engine, manifest.inputs, x, draws_of(bundle, seed), outputs_of(kinds))
     bins, mask = bins_of(x, manifest.inputs, manifest.mask_bins), ~np.isnan(x) if manifest.inputs.masked else None
-    found = {kind: np.empty(len(x)) for kind in kinds}
+    found = {kind: np.empty((manifest.members, len(x))) for kind in kinds}
     for bin_ in np.unique(bins):
-        rows, known = bins == bin_, Reference.of(bundle.calibration, manifest.scoring.samples, int(bin_))
+        rows = bins == bin_
+        known = Ensemble.of(bundle.calibration, manifest.members, manifest.scoring.samples, int(bin_))
         part = {name: array[rows] for name, array in outputs.items()}
         for kind in kinds:
-            found[kind][rows] = known.score(kind, part, None if mask is None else mask[rows])[1]
+            found[kind][:, rows] = known.score(kind, part, None if mask is None else mask[rows])[1]
     return found
 
 
-def p_values_of(bundle: Bundle, x: Array, scores: Floats, kind: str) -> Floats:
+def p_values_of(bundle: Bundle, x: Array, ranked: Floats, kind: str) -> Floats:
     """
-    The p-values of rows by their *scores*, those of `scores_of`, as the service has them: (n,) -> (n,).
+    The p-values of rows by what *ranked*, (M, n), has of them, see `ranked_of`, as the service has them: (n,).
 
     NaN where a row lacks more than any calibration row could.
     """
-    manifest, p = bundle.manifest, np.full(len(scores), np.nan)
+    manifest, p = bundle.manifest, np.full(len(x), np.nan)
     bins = bins_of(x, manifest.inputs, manifest.mask_bins)
     for entry in manifest.calibrated:
         if (entry.kind, entry.samples) == (kind, manifest.scoring.samples):
             rows = bins == entry.mask_bin
-            p[rows] = calibration.p_values(np.asarray(bundle.calibration[entry.key], np.float64), scores[rows])
+            p[rows] = p_values(bundle.calibration, entry, ranked[:, rows])
     return p
 
 

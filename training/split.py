@@ -18,6 +18,7 @@ from training.errors import DataError
 Rows = NDArray[np.int64]
 
 MIN_ROWS = 20
+CALIBRATION = 0.15
 MOST_HELD_OUT = 20000
 
 
@@ -26,7 +27,7 @@ class Fractions:
     """Shares of the rows; what is left of 1 is trained on. *test* does not count where a test split is given."""
 
     validation: float = 0.1
-    calibration: float = 0.15
+    calibration: float = CALIBRATION
     test: float = 0.15
 
     def __post_init__(self) -> None:
@@ -45,6 +46,27 @@ class Split:
     validation: Rows
     calibration: Rows
     test: Rows
+
+
+def split_folds(rows: int, fractions: Fractions, folds: int, seed: int, test_given: bool = False) -> tuple[Split, ...]:
+    """
+    Deal *rows* out once for each member of an ensemble: all rows but the test rows are calibration rows of one of them.
+
+    Of the rows that are not its calibration rows each member validates on as many as `split_rows` would give it, and
+    trains on the others. The test rows are those of `split_rows`. *fractions.calibration* has no say. Raises DataError
+    for fewer than 20 rows, and where a fold would have fewer than two or leave nothing to train on.
+    """
+    whole = split_rows(rows, Fractions(fractions.validation, 0.0, fractions.test), seed, test_given)
+    rest = np.setdiff1d(np.arange(rows), whole.test)
+    dealt = np.array_split(np.random.default_rng([seed, 16]).permutation(rest), folds)
+    if len(dealt[-1]) < 2 or len(rest) - len(dealt[0]) <= len(whole.validation):
+        raise DataError(f"--folds {folds}: too many for {counted(len(rest), 'row')} that are not test rows")
+    found = []
+    for m, fold in enumerate(dealt):
+        others = np.random.default_rng([seed, 17, m]).permutation(np.setdiff1d(rest, fold))
+        validation, train = np.split(others, [len(whole.validation)])
+        found.append(Split(np.sort(train), np.sort(validation), np.sort(fold), whole.test))
+    return tuple(found)
 
 
 def split_rows(rows: int, fractions: Fractions, seed: int, test_given: bool = False) -> Split:

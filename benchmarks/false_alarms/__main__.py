@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.false_alarms import known, page, pools, refits, together
-from benchmarks.false_alarms.modules import scorer
 from benchmarks.false_alarms.tally import Tally
 from service.engine import Engine
+from training.by_modules import scorer
 from training.export import export_graphs
 
 

@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.false_alarms.modules import scorer
 from benchmarks.false_alarms.pools import DRAWS, Counted, at_random
 from benchmarks.false_alarms.tally import ALPHAS, count
 from benchmarks.missing import Table, deal, own_tables, read
@@ -29,6 +28,7 @@ from service.manifest import Data
 from service.reference import Reference
 from service.scores import SCORE_OUTPUTS
 from training.assemble import HeldOut, build_bundle
+from training.by_modules import scorer
 from training.calibrate import calibrate
 from training.data import CLAMP
 from training.defaults import default_latent_dim

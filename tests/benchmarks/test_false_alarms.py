@@ -14,12 +14,12 @@ from scipy.stats import betabinom
 
 from benchmarks.false_alarms import known, page, pools, refits, together
 from benchmarks.false_alarms.__main__ import main
-from benchmarks.false_alarms.modules import scorer
 from benchmarks.false_alarms.tally import ALPHAS, Tally, count, law, partitions
 from benchmarks.missing import Table
 from service import calibration
 from service.inputs import Column, Inputs
 from service.scores import SCORE_OUTPUTS
+from training.by_modules import scorer
 from training.models.mlp import VAEConfig
 
 Floats = NDArray[np.float64]

@@ -7,7 +7,9 @@ from the decoder (see `Likelihood.outputs`). What the encoder takes of a row is 
 
 from __future__ import annotations
 
+import copy
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -81,6 +83,12 @@ class VAE(nn.Module):
         last = config.hidden[0] if config.hidden else config.latent_dim
         self.theta = _linear(last, self.likelihood.outputs, generator)
         self.prior: Prior = make_prior(config.prior, config.latent_dim, config.components, generator)
+        self.others = nn.ModuleList()
+
+    @property
+    def members(self) -> tuple[VAE, ...]:
+        """Those of the ensemble that it is the first of; itself where it is none. Only the scorer asks the others."""
+        return (self, *(other for other in self.others if isinstance(other, VAE)))
 
     def encode(self, v: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """
@@ -120,6 +128,24 @@ class VAE(nn.Module):
             bias, fixed = self.likelihood.adapt(Rows(v, observed, *unit))
             self.theta.bias.copy_(bias)
             self.theta.weight[fixed] = 0
+
+
+def ensemble(members: Sequence[VAE]) -> VAE:
+    """
+    The first of *members*, with the others in it: p(x) = 1/M sum_m p_m(x), see `graphs.ScorerGraph`.
+
+    They are of one configuration, each fitted to other rows.
+    """
+    first = members[0]
+    first.others = nn.ModuleList(members[1:])
+    return first
+
+
+def alone(member: VAE) -> VAE:
+    """A copy of *member* as a model by itself."""
+    copied = copy.deepcopy(member)
+    copied.others = nn.ModuleList()
+    return copied
 
 
 def _layers(widths: tuple[int, ...], activation: Activation, generator: torch.Generator) -> nn.Sequential:

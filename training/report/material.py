@@ -82,12 +82,12 @@ class Material:
 
     @cached_property
     def kl(self) -> Floats:
-        """The mean KL of each latent over `rows`, nats: (L,); zeros where there are no rows."""
+        """The mean KL of each latent over `rows`, of an ensemble's first member: (L,) nats; zeros without rows."""
         if not len(self.rows):
             return np.zeros(self.manifest.latent.dim)
         found = run_scorer(self.engine, self.manifest.inputs, self.rows, draws_of(self.bundle, self.seed), ("kl",))
         kl: Floats = found["kl"].astype(np.float64).mean(axis=0)
-        return kl
+        return self.manifest.members * kl[: self.manifest.latent.dim]
 
     @cached_property
     def order(self) -> list[int]:

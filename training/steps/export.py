@@ -8,7 +8,7 @@ import numpy as np
 
 from training import checkpoint
 from training.assemble import HeldOut, build_bundle
-from training.errors import DataError
+from training.errors import DataError, TrainingError
 from training.output import next_version
 from training.parts import Dealing, Unseen, deal
 from training.schema import Schema
@@ -21,6 +21,11 @@ def run(options: Namespace) -> None:
     """A bundle from a checkpoint; calibrated, evaluated and reported on where there is data."""
     name = model_name(options.output)
     found = checkpoint.load(options.checkpoint)
+    if (folds := Dealing.of(found.training).folds) > 1:
+        raise TrainingError(
+            f"{options.checkpoint} is one of the {folds} folds of an ensemble: fit --resume, with the options of the "
+            "fit, makes the bundle of all of them"
+        )
     if found.state is not None:
         at = found.state.progress
         which = (

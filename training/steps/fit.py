@@ -8,7 +8,7 @@ import platform
 import shlex
 import signal
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,16 +23,17 @@ from training import checkpoint, devices, resume
 from training.assemble import HeldOut, build_bundle
 from training.binarize import binary_inputs
 from training.checkpoint import Checkpoint
+from training.data import Dataset
 from training.defaults import default_config, default_options
-from training.errors import Interrupted
+from training.errors import FitError, Interrupted
 from training.fit import FitOptions, FitResult, fit
 from training.fit_log import FitLog
 from training.interrupt import Interrupt, Terminated, terminable
 from training.likelihoods.choose import Family, as_they_are
-from training.models.mlp import VAE, VAEConfig
+from training.models.mlp import VAE, VAEConfig, ensemble
 from training.output import next_version
 from training.parts import Dealing, Parts, Unseen, deal
-from training.split import Fractions
+from training.split import CALIBRATION, Fractions
 from training.state import State
 from training.steps.reading import to_fit
 from training.steps.report import read_log, reported
@@ -51,6 +52,12 @@ class _Job:
     training: dict[str, JsonValue]
     checkpoint: Path
     log: Path
+    fold: int
+
+
+_FOLD_SEEDS = (
+    2**40
+)  # from the seed of one fold to that of the next: no two seeds that people take have a fold in common
 
 
 def run(options: Namespace) -> None:
@@ -63,28 +70,35 @@ def run(options: Namespace) -> None:
     resume.require_apart({"--data": Path(options.data), "--checkpoint": file, "--log": log})
     for flag, place in (("--checkpoint", file), ("--log", log)):
         resume.require_file(flag, place)
-    resume.require_log(log)
-    job = _job(options, file, log, fabric)
+    for place in _by_fold(log, options.folds):
+        resume.require_log(place)
+    jobs = _jobs(options, file, log, fabric)
     with contextlib.ExitStack() as stack:
         if fabric.is_global_zero:
             stack.enter_context(resume.only_one(file))
-        fitted = _fitted(options, job, fabric, None if options.checkpoint else version)
+        fitted = [_fitted(options, job, fabric, None if options.checkpoint else version) for job in jobs]
         devices.leave()
         if fabric.is_global_zero:  # it does the rest by itself, and nobody waits for it
-            _write(options, job, fitted, name, version, fabric)
+            _write(options, jobs, fitted, name, version, fabric)
 
 
-def _write(options: Namespace, job: _Job, fitted: Checkpoint, name: str, version: int, fabric: Fabric) -> None:
-    """Make the bundle of *fitted*, with its report, and write it."""
+def _write(
+    options: Namespace, jobs: Sequence[_Job], fitted: Sequence[Checkpoint], name: str, version: int, fabric: Fabric
+) -> None:
+    """Make the bundle of what was *fitted*, of several an ensemble, with its report, and write it."""
+    job, folds = jobs[0], [HeldOut.of(job.parts) for job in jobs]
+    nothing, rows = folds[0].calibration[:0], dict(job.made_of.rows)
+    rows["calibration"] = sum(len(fold.calibration) for fold in folds)
     try:
         with terminable():
             bundle = build_bundle(
-                fitted.vae,
+                ensemble([checkpoint.vae for checkpoint in fitted]),
                 name,
                 version,
-                job.made_of,
-                fitted.training,
-                HeldOut.of(job.parts),
+                job.made_of.model_copy(update={"rows": rows}),
+                fitted[0].training,
+                folds[0] if len(folds) == 1 else replace(folds[0], calibration=nothing),
+                folds=folds if len(folds) > 1 else (),
                 seed=options.seed,
                 threads=options.threads,
                 draws=options.draws,
@@ -100,11 +114,31 @@ def _write(options: Namespace, job: _Job, fitted: Checkpoint, name: str, version
         raise Interrupted(number, f"interrupted after the fit; make the bundle with: {again}") from None
 
 
-def _job(options: Namespace, file: Path, log: Path, fabric: Fabric) -> _Job:
-    """Read and deal the data; settle every option that depends on them."""
-    fractions = Fractions(options.validation, options.calibration, options.test)
-    dealing = Dealing(fractions, options.binarize, options.seed)
+def _jobs(options: Namespace, file: Path, log: Path, fabric: Fabric) -> list[_Job]:
+    """Read the data; of several folds the fit of each, else the one."""
+    folds = options.folds
+    if folds > 1 and options.calibration is not None:
+        raise FitError(f"--folds {folds} calibrates on all rows but the test rows: leave --calibration away")
     dataset = to_fit(options, fabric.is_global_zero)
+    if folds > 1 and dataset.places is not None:
+        raise FitError(f"--folds {folds}: windows of a series cannot be dealt out in folds: leave it away")
+    files, logs = _by_fold(file, folds), _by_fold(log, folds)
+    return [_job(options, dataset, fold, files[fold], logs[fold], fabric) for fold in range(folds)]
+
+
+def _by_fold(file: Path, folds: int) -> list[Path]:
+    """The file of each fold: checkpoint-1.npz is checkpoint-1-fold-1.npz and so on."""
+    if folds == 1:
+        return [file]
+    return [file.with_name(f"{file.stem}-fold-{fold + 1}{file.suffix}") for fold in range(folds)]
+
+
+def _job(options: Namespace, dataset: Dataset, fold: int, file: Path, log: Path, fabric: Fabric) -> _Job:
+    """Deal the data; settle every option that depends on them."""
+    calibration = CALIBRATION if options.calibration is None else options.calibration
+    fractions = Fractions(options.validation, calibration if options.folds == 1 else 0.0, options.test)
+    dealing = Dealing(fractions, options.binarize, options.seed, options.folds)
+    seed = (options.seed + fold * _FOLD_SEEDS) % 2**63
     usual = default_config(dataset.inputs)
     likelihood: Family = options.likelihood or usual.likelihood
     if options.binarize == "none":
@@ -112,7 +146,7 @@ def _job(options: Namespace, file: Path, log: Path, fabric: Fabric) -> _Job:
             if rows is not None:
                 require_support(rows, dataset.inputs, likelihood, options.levels)
     made_of = dataset.hash
-    parts = deal(dataset, dealing, use_up=True)
+    parts = deal(dataset, dealing, use_up=options.folds == 1, fold=fold)
     config = replace(
         usual,
         latent_dim=options.latent_dim or usual.latent_dim,
@@ -136,7 +170,7 @@ def _job(options: Namespace, file: Path, log: Path, fabric: Fabric) -> _Job:
         warmup_epochs=length.warmup_epochs if options.warmup_epochs is None else options.warmup_epochs,
         patience=options.patience or length.patience,
         minutes=options.minutes,
-        seed=options.seed,
+        seed=seed,
         threads=options.threads,
         mask_rate=options.mask_rate,
         importance_samples=options.importance_samples,
@@ -167,6 +201,7 @@ def _job(options: Namespace, file: Path, log: Path, fabric: Fabric) -> _Job:
         training,
         checkpoint=file,
         log=log,
+        fold=fold,
     )
 
 
@@ -189,7 +224,8 @@ def _fitted(options: Namespace, job: _Job, fabric: Fabric, version: int | None) 
         now: Any = training["environment"]
         training = {**training, "environment": {**now, "resumed": there["resumed"] + 1}}
         told(options, f"going on in epoch {state.progress.epoch}, step {state.progress.step}, from {file}")
-    told(options, f"fitting on {devices.described(fabric)}")
+    fold = f"fold {job.fold + 1} of {options.folds}, " if options.folds > 1 else ""
+    told(options, f"fitting {fold}on {devices.described(fabric)}")
 
     def save(now: State) -> None:
         at = now.progress
@@ -197,7 +233,7 @@ def _fitted(options: Namespace, job: _Job, fabric: Fabric, version: int | None) 
         found = {**training, "result": _plain(result)}
         checkpoint.save(file, Checkpoint(inputs, job.config, now.best, job.made_of, found, now))
 
-    vae = VAE(inputs, job.config, options.seed)
+    vae = VAE(inputs, job.config, job.options.seed)
     with contextlib.ExitStack() as stack:
         interrupt = stack.enter_context(Interrupt(insist=fabric.world_size > 1))
         log = (
