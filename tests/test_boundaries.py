@@ -64,7 +64,7 @@ LAYERS = (
     ),
     ("codec.support", "codec.table"),
     ("codec.columns", "reference"),
-    ("manifest",),
+    ("manifest", "windows"),
     (
         "allocator",
         "calibration",
@@ -110,6 +110,7 @@ SHARED = {
     "engine",
     "errors",
     "onnx_file",
+    "windows",
 }
 """What `training` may use of `service`: the bundle, the numbers that both must agree on, and what runs them."""
 
@@ -260,6 +261,7 @@ def test_the_arrows_of_the_request_path_are_those_that_are_documented() -> None:
             "inputs",
             "instants",
             "manifest",
+            "windows",
         }
     wire = {"codec.form", "codec.json", "codec.npy", "codec.pictures", "codec.sheets", "codec.tensors"}
     for module in codecs - {"service.codec.slices"}:  # JSON in slices
