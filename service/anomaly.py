@@ -20,7 +20,7 @@ from service.calls import Rows
 from service.discoveries import Discoveries, discover
 from service.ensemble import Ensemble, folds_of, p_values, together
 from service.errors import BundleError, Unsupported, counted
-from service.explanations import Explanations, FeaturePart, Maps
+from service.explanations import Explanations, FeaturePart, Maps, SensorPart
 from service.manifest import Calibrated
 
 Array = NDArray[np.generic]
@@ -115,6 +115,7 @@ class Scored:
     reason: str | None = None
     discoveries: Discoveries | None = None
     maps: Maps | None = None
+    sensors: list[list[SensorPart]] | None = None
 
 
 class Anomaly:
@@ -207,6 +208,7 @@ class Anomaly:
         rate = None if plan.threshold is None else calibration.false_alarm_rate(plan.entry.rows, plan.alpha)
         shares = np.isnan(x[:, self._may_miss]).mean(axis=1) if len(self._ends) else np.zeros(len(x))
         if not shares.any():
+            explained = self._explained(plan, plan.entry, x, outputs) if plan.explain and len(x) else (None, None)
             values, p = np.zeros(0), np.zeros(0)
             if len(x):
                 values, ranked = plan.references[0].score(kind, outputs, None)
@@ -217,9 +219,8 @@ class Anomaly:
                 rate=rate,
                 is_anomaly=None if plan.reason else p <= plan.alpha,
                 components=_components(kind, values, outputs) if plan.components and len(x) else None,
-                explanations=self._explanations.parts(plan.entry, x, outputs, plan.explain)
-                if plan.explain and len(x)
-                else None,
+                explanations=explained[0],
+                sensors=explained[1],
                 discoveries=_discoveries(plan, p, np.zeros(len(x), np.int64)),
                 maps=self._explanations.maps(plan.entry, x, outputs) if plan.maps else None,
             )
@@ -227,6 +228,7 @@ class Anomaly:
         values, p, unknown = np.empty(len(x)), np.empty(len(x)), np.zeros(len(x), np.bool_)
         thresholds, rates = np.full(len(x), np.nan), np.full((len(x), 2), np.nan)
         explanations: list[list[FeaturePart]] = [[] for _ in x]
+        sensors: list[list[SensorPart]] = [[] for _ in x]
         reason = None
         for index in np.unique(bins):
             rows, entry, threshold = np.flatnonzero(bins == index), plan.entries[index], plan.thresholds[index]
@@ -238,9 +240,8 @@ class Anomaly:
                 rates[rows] = calibration.false_alarm_rate(entry.rows, plan.alpha)
             reason = reason or plan.reasons[index]
             if plan.explain:
-                found = self._explanations.parts(entry, x[rows], part, plan.explain)
-                for row, parts in zip(rows, found, strict=True):
-                    explanations[row] = parts
+                for row, parts, told in zip(rows, *self._explained(plan, entry, x[rows], part), strict=True):
+                    explanations[row], sensors[row] = parts, told
         masked = np.flatnonzero(bins)
         return Scored(
             scores=values,
@@ -249,10 +250,18 @@ class Anomaly:
             is_anomaly=None if unknown.all() else np.ma.MaskedArray(p <= plan.alpha, unknown),
             components=_components(kind, values, outputs) if plan.components else None,
             explanations=explanations if plan.explain else None,
+            sensors=sensors if plan.explain else None,
             masked=Masked(masked, shares[masked], thresholds[masked], rates[masked]),
             reason=reason,
             discoveries=_discoveries(plan, p, bins),
         )
+
+    def _explained(
+        self, plan: Plan, entry: Calibrated, x: Array, outputs: Rows
+    ) -> tuple[list[list[FeaturePart]], list[list[SensorPart]]]:
+        """The rows *x* by feature and by sensor."""
+        parts, sensors = self._explanations.parts, self._explanations.sensors
+        return parts(entry, x, outputs, plan.explain), sensors(entry, x, outputs, plan.explain)
 
     def _bins(self, kind: str, samples: int) -> tuple[Calibrated, ...]:
         """What was calibrated for a score, by mask bin."""

@@ -35,7 +35,7 @@ def cross_p_values(folds: Sequence[Floats], scores: Floats) -> Floats:
 
     Cross-conformal (Vovk 2015, eq. 2): each fold is ranked by the member that has not seen it. On average over data
     sets about as many normal rows have p <= alpha as with calibration rows set apart; what is proven is at most twice
-    as many (Barber et al. 2021, theorem 4). *folds*: M ascending arrays, of n scores together.
+    as many and sqrt(2 / n) (Barber et al. 2021, theorem 4). *folds*: M ascending arrays, of n scores together.
     """
     n = sum(map(len, folds))
     above = sum(len(fold) - np.searchsorted(fold, own, side="left") for fold, own in zip(folds, scores, strict=True))

@@ -55,7 +55,7 @@ def together(kind: str, scores: Floats) -> Floats:
     that is their definition with the member as one more latent.
     """
     if len(scores) == 1:
-        return scores[0]
+        return np.asarray(scores[0])
     if kind != "nll":
         return np.asarray(scores.mean(axis=0))
     least = scores.min(axis=0)

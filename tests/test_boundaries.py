@@ -62,9 +62,9 @@ LAYERS = (
         "turns",
         "workers.sharing",
     ),
-    ("codec.support", "codec.table"),
+    ("codec.support", "codec.table", "ensemble"),
     ("codec.columns", "reference"),
-    ("manifest",),
+    ("manifest", "windows"),
     (
         "allocator",
         "calibration",
@@ -110,6 +110,7 @@ SHARED = {
     "engine",
     "errors",
     "onnx_file",
+    "windows",
 }
 """What `training` may use of `service`: the bundle, the numbers that both must agree on, and what runs them."""
 
@@ -260,6 +261,7 @@ def test_the_arrows_of_the_request_path_are_those_that_are_documented() -> None:
             "inputs",
             "instants",
             "manifest",
+            "windows",
         }
     wire = {"codec.form", "codec.json", "codec.npy", "codec.pictures", "codec.sheets", "codec.tensors"}
     for module in codecs - {"service.codec.slices"}:  # JSON in slices

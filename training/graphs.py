@@ -210,8 +210,8 @@ def _scored(draws: _Draws | _EnsembleDraws, x: Tensor, mask: Tensor | None, eps:
     count = members * torch.ones_like(eps[:, 0]).sum()  # M K
     averages = torch.stack([weights, torch.ones_like(weights) / count], dim=1)  # (B, 2, M K)
     if members > 1:
-        own = averages.unflatten(-1, (members, -1)).movedim(2, 0)  # (M, B, 2, K)
-        by_member = own.matmul(drawn.energy) - own.sum(dim=-1, keepdim=True) * drawn.peak.unflatten(-1, (1, 1, -1))
+        own = averages.reshape(-1, 2, members, averages.shape[-1] // members).movedim(2, 0)  # (M, B, 2, K)
+        by_member = own.matmul(drawn.energy) - own.sum(dim=-1, keepdim=True) * drawn.peak[:, None, None]
         feature_nll = by_member.sum(dim=0)
     else:
         feature_nll = averages.matmul(drawn.energy) - drawn.peak  # (B, 2, C)
@@ -250,8 +250,9 @@ def _side_by_side(drawn: _Drawn, inputs: Inputs) -> _Drawn:
     plain = [column.kind == "numeric" for column in inputs.columns or ()]
     if not all(plain):
         heaviest = (share.argmax(dim=1, keepdim=True) == torch.arange(members)).to(mean.dtype)
-        own = [mix(heaviest, part) for part in (mean, low, high)]
-        ends = tuple(torch.where(torch.tensor(plain), *both) for both in zip(ends, own, strict=True))
+        own = (mix(heaviest, part) for part in (mean, low, high))
+        expected, lower, upper = (torch.where(torch.tensor(plain), *both) for both in zip(ends, own, strict=True))
+        ends = expected, lower, upper
     return _Drawn(log_w, log_px_z, ratio, log_w.log_softmax(dim=1), kl / members, mu, drawn.energy, drawn.peak, *ends)
 
 

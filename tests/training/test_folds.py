@@ -58,6 +58,11 @@ def rows(n: int, seed: int = 0) -> Floats:
     return np.stack([a, 100 + 5 * (a + 0.3 * b), b * a], axis=1)
 
 
+def numbers(array: NDArray[np.generic]) -> Floats:
+    """As float64."""
+    return np.asarray(array, np.float64)
+
+
 @pytest.fixture(scope="module")
 def fit(tmp_path_factory: pytest.TempPathFactory) -> Fit:
     """By the command, as a user would."""
@@ -113,7 +118,7 @@ def test_every_member_is_found_again_in_the_outputs(engine: Engine, fit: Fit) ->
     for part, member in zip(members_of(engine.run("scorer", {"x": x, "eps": eps}), FOLDS), fit.members, strict=True):
         own = run_scorer(scorer(member), member.inputs, x, eps, names)
         for name in names:
-            np.testing.assert_allclose(part[name], own[name], rtol=1e-4, atol=1e-4)
+            np.testing.assert_allclose(numbers(part[name]), numbers(own[name]), rtol=1e-4, atol=1e-4)
 
 
 def test_each_row_calibrates_the_member_that_has_not_seen_it(fit: Fit) -> None:
@@ -164,7 +169,7 @@ def test_explanations_and_discoveries_work_as_with_one_model(server: Server) -> 
     for row, total in enumerate(reply["scores"]):
         parts = sum(part["nats"] for part in reply["explanations"][row])
         assert parts + reply["components"]["latent"][row] == pytest.approx(total, rel=1e-3, abs=1e-3)
-    assert all(q >= p for p, q in zip(reply["p_values"], reply["adjusted_p_values"], strict=True))
+    assert all(q >= p - 1e-6 for p, q in zip(reply["p_values"], reply["adjusted_p_values"], strict=True))
     assert all(1 <= n <= 16 * FOLDS for n in reply["components"]["effective_samples"])
 
 
@@ -186,7 +191,7 @@ def test_calibrating_on_new_rows_ranks_them_by_the_whole_ensemble(fit: Fit, caps
     assert (entry.rows, entry.folds, made.manifest.members) == (60, (), FOLDS)
     assert entry.thresholds
     outputs = Engine(made.graphs, threads=1).run("scorer", {"x": rows(60, 9), "eps": made.eps[: entry.samples]})
-    np.testing.assert_allclose(made.calibration[entry.key], np.sort(score(entry.kind, outputs)), rtol=1e-5)
+    np.testing.assert_allclose(numbers(made.calibration[entry.key]), np.sort(score(entry.kind, outputs)), rtol=1e-5)
 
 
 def test_evaluate_measures_the_test_rows_that_no_member_has_seen(fit: Fit, tmp_path: Path) -> None:
@@ -312,7 +317,7 @@ def test_cross_conformal_p_values_hold_on_average() -> None:
     """
     400 data sets of 40 rows; a member scores by the distance from the mean of the rows that it has seen.
 
-    Normal rows have p <= alpha about as often as alpha, and never more than twice as often (Barber et al. 2021).
+    Normal rows have p <= alpha about as often as alpha.
     """
     generator, found = np.random.default_rng(3), []
     for _ in range(400):

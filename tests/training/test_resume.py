@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from service.bundle import open_bundle
 from service.manifest import Data
 from tests.training.test_fit import model, rows
-from tests.training.test_main import QUICK, write_csv
+from tests.training.test_main import PLAIN, QUICK, write_csv
 from training import checkpoint
 from training.__main__ import main
 from training.batches import Draw
@@ -35,6 +35,7 @@ from training.validation import Record
 
 ROOT = Path(__file__).parents[2]
 LONG = (
+    *PLAIN,
     *("--epochs", "60", "--patience", "60", "--batch-size", "32", "--hidden", "8", "--latent-dim", "2"),
     *("--draws", "8", "--threads", "1", "--quiet"),
 )
@@ -151,10 +152,11 @@ def test_a_signal_leaves_a_checkpoint_that_goes_on(undisturbed: Path, tmp_path: 
     assert logs[0] == logs[1]
 
 
-@pytest.fixture
-def unfinished(tmp_path: Path) -> Path:
-    """A model directory with an unfinished fit of rows.csv beside it, in epoch 2 of 3."""
-    data, model_dir = write_csv(tmp_path / "rows.csv", 200, 0), tmp_path / "pumps"
+@pytest.fixture(scope="module")
+def halfway(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with rows.csv, and the model directory pumps with an unfinished fit of it, in epoch 2 of 3."""
+    folder = tmp_path_factory.mktemp("halfway")
+    data, model_dir = write_csv(folder / "rows.csv", 200, 0), folder / "pumps"
     assert main(["fit", "--data", str(data), "--output", str(model_dir), "--quiet", *QUICK]) == 0
     done = checkpoint.load(model_dir / "checkpoint-1.npz")
     interrupt, states = Interrupt(), list[State]()
@@ -167,7 +169,14 @@ def unfinished(tmp_path: Path) -> Path:
         model_dir / "checkpoint-1.npz",
         checkpoint.Checkpoint(done.inputs, done.config, done.weights, done.data, done.training, state),
     )
-    return model_dir
+    return folder
+
+
+@pytest.fixture
+def unfinished(halfway: Path, tmp_path: Path) -> Path:
+    """A copy of that model directory, beside its rows.csv."""
+    shutil.copytree(halfway, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "pumps"
 
 
 @pytest.mark.parametrize(
