@@ -137,6 +137,29 @@ class MissingValues(Reply):
     )
 
 
+class GroupedRow(Reply):
+    """By which calibration rows a row is judged, where they are in groups: its p-value and its threshold are theirs."""
+
+    row: int = Field(ge=0, description="its index in the request, from 0", examples=[1])
+    group: str = Field(
+        description="one of manifest.groups.names, or all where that row's group has too few calibration rows, or is "
+        "not known (see reason)",
+        examples=["site=north"],
+    )
+    threshold: float | None = Field(
+        description="what its score must exceed for is_anomaly, in nats; null when the calibration rows are too few",
+        examples=[16.2],
+    )
+    false_alarm_rate: Rate | None = Field(
+        description="lower and upper end of the central 90 % interval of this threshold's real rate; null with it",
+        examples=[[0.0287, 0.071]],
+    )
+    reason: str | None = Field(
+        description="why it is judged by all rows, and not by those of its group; null where it is",
+        examples=["site=west has 12 calibration rows; alpha 0.05 needs 19"],
+    )
+
+
 class InvalidRow(Reply):
     """A row that could not be scored (`on_invalid: flag`)."""
 
@@ -183,8 +206,8 @@ class AnomalyScoreReply(Reply):
     samples: int = Field(gt=0, description="K, the latent draws of each score")
     alpha: Alpha = Field(description="the false-alarm rate aimed at, as a share of normal rows")
     threshold: float | None = Field(
-        description="what the score of a complete row must exceed for is_anomaly, in nats; null when the calibration "
-        "rows are too few for alpha"
+        description="what the score of a complete row must exceed for is_anomaly, in nats, by the calibration rows of "
+        "all groups; null when they are too few for alpha"
     )
     false_alarm_rate: Rate | None = Field(
         description="lower and upper end of the central 90 % interval of the threshold's real false-alarm rate; null "
@@ -226,6 +249,11 @@ class AnomalyScoreReply(Reply):
     )
     missing: list[MissingValues] | Absent = Field(
         None, description="the rows with missing values, and their own thresholds; there where there are any"
+    )
+    groups: list[GroupedRow] | Absent = Field(
+        None,
+        description="for each row that could be scored its group, and its own threshold; there where the bundle has "
+        "groups (manifest.groups)",
     )
     invalid: list[InvalidRow] | Absent = Field(
         None, description="the rows that could not be scored; there with on_invalid = flag"

@@ -18,7 +18,7 @@ from pydantic import JsonValue
 from service.bundle import Bundle
 from service.engine import Engine
 from service.inputs import Inputs
-from service.manifest import Capabilities, Data, GraphName, Latent, Manifest, Operation, Scoring
+from service.manifest import Capabilities, Data, GraphName, Groups, Latent, Manifest, Operation, Scoring
 from training.calibrate import SAMPLES, Calibration, calibrate
 from training.evaluate import evaluate
 from training.export import export_graphs
@@ -70,14 +70,16 @@ def build_bundle(
     draws: int = 64,
     trained: bool = True,
     samples: Sequence[int] = SAMPLES,
+    groups: Groups | None = None,
     export: Callable[[VAE], Mapping[GraphName, bytes]] = export_graphs,
     told: Callable[[str], None] = lambda line: None,
 ) -> Bundle:
     """
     The bundle of *vae*, in memory.
 
-    *draws*: K of the evaluation. *samples*: each K of the calibration, the default of `Scoring` among them. *export*:
-    what makes the graphs. *told*: gets a line at the beginning of each step, because some take minutes.
+    *draws*: K of the evaluation. *samples*: each K of the calibration, the default of `Scoring` among them. *groups*:
+    of calibration rows, see `calibrate`. *export*: what makes the graphs. *told*: gets a line at the beginning of each
+    step, because some take minutes.
 
     Raises ParityError when the graphs do not compute what *vae* computes, and what the service's engine raises when
     it opens a bundle.
@@ -102,6 +104,7 @@ def build_bundle(
             samples,
             mask_bins=mask_bins,
             reference=reference,
+            groups=groups,
             seed=seed,
         )
     manifest = Manifest(
@@ -125,6 +128,7 @@ def build_bundle(
         graphs=specs(vae),
         calibrated=found.entries,
         mask_bins=mask_bins,
+        groups=found.groups,
     )
     golden = golden_vectors(vae, eps, seed)
     made = Bundle(Path(name), "", manifest, _by_name(graphs), eps, found.arrays, golden, {})

@@ -7,7 +7,7 @@ Runs the exported scorer, as the service does, so that both rank the same number
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, get_args
 
 import numpy as np
@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from service import calibration
 from service.bundle import Arrays
 from service.engine import Engine
+from service.groups import groups_of
 from service.inputs import Inputs
-from service.manifest import Calibrated, ScoreKind, Threshold
+from service.manifest import Calibrated, Groups, ScoreKind, Threshold
 from service.reference import MEAN, Reference, fusion_keys
 from service.scores import FEATURE_OUTPUTS, PLAIN
 from training import masks
@@ -36,10 +37,11 @@ _STREAM = 11  # of the seed: the values that are hidden
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a manifest lists, and the arrays of calibration.npz that it lists."""
+    """What a manifest lists, the arrays of calibration.npz that it lists, and the groups with their rows."""
 
     entries: tuple[Calibrated, ...]
     arrays: Arrays
+    groups: Groups | None = None
 
 
 def calibrate(
@@ -53,6 +55,7 @@ def calibrate(
     *,
     mask_bins: Sequence[float] = (),
     reference: Mapping[str, Array] | None = None,
+    groups: Groups | None = None,
     seed: int = 0,
 ) -> Calibration:
     """
@@ -61,7 +64,8 @@ def calibrate(
     Where values may be missing, once for each of *mask_bins*, with the rows of `masks.by_bin`; a bin that has none,
     because all rows lack more, has the calibration of the next one that has. *reference*: what there is of rows that
     are none of *rows*, as `reference_of` has it or the bundle that is calibrated again; without it, the kinds that
-    need none, and nothing is added for missing features.
+    need none, and nothing is added for missing features. *groups*: each of them, in each bin, has the scores of its
+    own rows besides, be they few; who judges by them says what is enough.
 
     Per-feature scores are kept for all K where they are together lighter than *feature_bytes*; else for
     *default_samples* only, thinned until they are, but never to fewer than 20 values.
@@ -75,6 +79,7 @@ def calibrate(
     most = 1000 if everywhere else min(1000, max(20, feature_bytes // size))
     for bin_, some in bins:
         mask = ~np.isnan(some) if inputs.masked else None
+        members = {} if groups is None else _members(some, inputs, groups)
         for k in samples:
             features = FEATURE_OUTPUTS if everywhere or k == default_samples else {}
             wanted = tuple(dict.fromkeys((*outputs_of(kinds), *features.values())))
@@ -82,13 +87,28 @@ def calibrate(
             known = Reference.of(arrays, k, bin_)
             for kind in kinds:
                 entry = Calibrated(kind=kind, samples=k, mask_bin=bin_, rows=len(some))
-                arrays[entry.key] = np.sort(known.score(kind, outputs, mask)[1])
+                scores = known.score(kind, outputs, mask)[1]
+                arrays[entry.key] = np.sort(scores)
                 entries.append(entry.model_copy(update={"thresholds": thresholds(arrays[entry.key])}))
+                for name, of in members.items():
+                    own = entry.model_copy(update={"group": name, "rows": len(of)})
+                    arrays[own.key] = np.sort(scores[of])
+                    entries.append(own)
                 if kind in features:
                     grid, ranks = _feature_grid(outputs[features[kind]], mask, most)
                     arrays[entry.features_key], arrays[f"{entry.features_key}/ranks"] = grid, ranks
     every = range(len(mask_bins) + 1) if bins else range(0)
-    return _filled(Calibration(tuple(entries), arrays), every)
+    if groups is not None:
+        whole = _members(rows, inputs, groups)
+        groups = groups.model_copy(update={"rows": tuple(len(whole.get(name, ())) for name in groups.names)})
+    return _filled(Calibration(tuple(entries), arrays, groups), every)
+
+
+def _members(x: Array, inputs: Inputs, groups: Groups) -> dict[str, NDArray[np.int64]]:
+    """Which rows of *x* each group has, by index; groups without any are left out, and so are rows of no group."""
+    of = groups_of(x, inputs, groups)
+    found = ((name, np.flatnonzero(of == index)) for index, name in enumerate(groups.names))
+    return {name: rows for name, rows in found if len(rows)}
 
 
 def _filled(found: Calibration, bins: Sequence[int]) -> Calibration:
@@ -103,7 +123,7 @@ def _filled(found: Calibration, bins: Sequence[int]) -> Calibration:
             for old, new in zip(_names(entry), _names(copied), strict=True):
                 if old in arrays:
                     arrays[new] = arrays[old]
-    return Calibration(tuple(entries), arrays)
+    return replace(found, entries=tuple(entries), arrays=arrays)
 
 
 def _names(entry: Calibrated) -> tuple[str, ...]:

@@ -155,6 +155,8 @@ def _models(served: Served) -> list[Model]:
     if served.rows.inputs.missing:
         x += (Tensor(MASK, "BOOL", x[0].shape, optional=True),)
         scores += _MISSING
+    if served.manifest.groups is not None:
+        scores += _GROUPS
     latent = served.rows.latents.shape[0]
     mean = Tensor("mean", _graph_datatype(served, "mean"), (FREE, *served.rows.inputs.shape))
     drawn = (replace(mean, name=DRAWN, needs="draw"),) if served.manifest.capabilities.draw else ()
@@ -217,4 +219,10 @@ _SCORES = (
 _MISSING = (
     Tensor("missing.row", "INT64", (FREE,)),
     *(Tensor(f"missing.{name}", "FP64", (FREE,)) for name in ("share", "threshold", "lower", "upper")),
+)
+_GROUPS = (
+    Tensor("groups.row", "INT64", (FREE,)),
+    Tensor("groups.group", "BYTES", (FREE,)),
+    *(Tensor(f"groups.{name}", "FP64", (FREE,)) for name in ("threshold", "lower", "upper")),
+    Tensor("groups.reason", "BYTES", (FREE,)),
 )

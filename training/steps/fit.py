@@ -18,7 +18,7 @@ import torch
 from lightning_fabric import Fabric
 from pydantic import JsonValue
 
-from service.manifest import Data
+from service.manifest import Data, Groups
 from training import checkpoint, devices, resume
 from training.assemble import HeldOut, build_bundle
 from training.binarize import binary_inputs
@@ -27,6 +27,7 @@ from training.defaults import default_config, default_options
 from training.errors import Interrupted
 from training.fit import FitOptions, FitResult, fit
 from training.fit_log import FitLog
+from training.groups import groups_by
 from training.interrupt import Interrupt, Terminated, terminable
 from training.likelihoods.choose import Family, as_they_are
 from training.models.mlp import VAE, VAEConfig
@@ -51,6 +52,7 @@ class _Job:
     training: dict[str, JsonValue]
     checkpoint: Path
     log: Path
+    groups: Groups | None
 
 
 def run(options: Namespace) -> None:
@@ -88,6 +90,7 @@ def _write(options: Namespace, job: _Job, fitted: Checkpoint, name: str, version
                 seed=options.seed,
                 threads=options.threads,
                 draws=options.draws,
+                groups=job.groups,
                 told=lambda line: say(options, line),
             )
             say(options, "making the report")
@@ -111,6 +114,7 @@ def _job(options: Namespace, file: Path, log: Path, fabric: Fabric) -> _Job:
         for rows in (dataset.x, dataset.test):
             if rows is not None:
                 require_support(rows, dataset.inputs, likelihood, options.levels)
+    groups = groups_by(options.groups, dataset.inputs, dataset.x)
     made_of = dataset.hash
     parts = deal(dataset, dealing, use_up=True)
     config = replace(
@@ -167,6 +171,7 @@ def _job(options: Namespace, file: Path, log: Path, fabric: Fabric) -> _Job:
         training,
         checkpoint=file,
         log=log,
+        groups=groups,
     )
 
 
