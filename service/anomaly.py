@@ -19,7 +19,7 @@ from service.bundle import CALIBRATION, Bundle
 from service.calls import Rows
 from service.discoveries import Discoveries, discover
 from service.errors import BundleError, Unsupported, counted
-from service.explanations import Explanations, FeaturePart
+from service.explanations import Explanations, FeaturePart, SensorPart
 from service.groups import Grouping
 from service.manifest import ALL, Calibrated
 from service.reference import Reference
@@ -152,6 +152,7 @@ class Anomaly:
         rate = None if plan.threshold is None else calibration.false_alarm_rate(plan.entry.rows, plan.alpha)
         shares = np.isnan(x[:, self._may_miss]).mean(axis=1) if len(self._ends) else np.zeros(len(x))
         if not len(x) or not (shares.any() or self._groups):
+            explained = self._explained(plan, plan.entry, x, outputs) if plan.explain and len(x) else (None, None)
             values = plan.references[0].score(kind, outputs, None)[0] if len(x) else np.zeros(0)
             p_values = calibration.p_values(self._sorted(plan.entry), values)
             return Scored(
@@ -160,9 +161,8 @@ class Anomaly:
                 rate=rate,
                 is_anomaly=None if plan.threshold is None else values > plan.threshold,
                 components=Components.of(kind, values, outputs) if plan.components and len(x) else None,
-                explanations=self._explanations.parts(plan.entry, x, outputs, plan.explain)
-                if plan.explain and len(x)
-                else None,
+                explanations=explained[0],
+                sensors=explained[1],
                 discoveries=_discoveries(plan, p_values, np.full(len(x), 1 / (plan.entry.rows + 1))),
                 maps=self._explanations.maps(plan.entry, x, outputs) if plan.maps else None,
                 grouped=Grouped([], np.zeros(0), np.zeros((0, 2)), []) if self._groups else None,
@@ -172,6 +172,7 @@ class Anomaly:
         thresholds, rates = np.full(len(x), np.nan), np.full((len(x), 2), np.nan)
         smallest, by, whys = np.empty(len(x)), np.empty(len(x), object), np.empty(len(x), object)
         explanations: list[list[FeaturePart]] = [[] for _ in x]
+        sensors: list[list[SensorPart]] = [[] for _ in x]
         reason = None
         for index, group in np.unique(np.stack([bins, groups], axis=1), axis=0).tolist():
             rows, entry = np.flatnonzero((bins == index) & (groups == group)), plan.entries[index]
@@ -190,9 +191,8 @@ class Anomaly:
             else:
                 reason = reason or plan.reasons[index]
             if plan.explain:
-                found = self._explanations.parts(entry, x[rows], part, plan.explain)
-                for row, parts in zip(rows, found, strict=True):
-                    explanations[row] = parts
+                for row, parts, told in zip(rows, *self._explained(plan, entry, x[rows], part), strict=True):
+                    explanations[row], sensors[row] = parts, told
         unknown, masked = np.isnan(thresholds), np.flatnonzero(bins)
         return Scored(
             scores=values,
@@ -201,11 +201,19 @@ class Anomaly:
             is_anomaly=None if unknown.all() else np.ma.MaskedArray(decided, unknown),
             components=Components.of(kind, values, outputs) if plan.components else None,
             explanations=explanations if plan.explain else None,
+            sensors=sensors if plan.explain else None,
             masked=Masked(masked, shares[masked], thresholds[masked], rates[masked]) if shares.any() else None,
             grouped=Grouped(by.tolist(), thresholds, rates, whys.tolist()) if self._groups else None,
             reason=reason,
             discoveries=_discoveries(plan, p_values, smallest),
         )
+
+    def _explained(
+        self, plan: Plan, entry: Calibrated, x: Array, outputs: Rows
+    ) -> tuple[list[list[FeaturePart]], list[list[SensorPart]]]:
+        """The rows *x* by feature and by sensor."""
+        parts, sensors = self._explanations.parts, self._explanations.sensors
+        return parts(entry, x, outputs, plan.explain), sensors(entry, x, outputs, plan.explain)
 
     def _sorted(self, entry: Calibrated) -> Floats:
         return np.asarray(self._arrays[entry.key], np.float64)

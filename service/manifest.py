@@ -161,10 +161,14 @@ class Groups(Part):
         min_length=1, description="of the groups, in the order of their values", examples=[["site=north", "site=south"]]
     )
     values: tuple[int, ...] | None = Field(
-        None, description="of whole numbers, that of each group, ascending; null: 0, 1, 2 ..., as in a vocabulary"
+        None,
+        description="of whole numbers, that of each group, ascending; null: 0, 1, 2 ..., as in a vocabulary",
+        examples=[[2, 7]],
     )
     rows: tuple[int, ...] = Field(
-        (), description="calibration rows of each; how many there are by score and mask bin is in calibrated"
+        (),
+        description="calibration rows of each; how many there are by score and mask bin is in calibrated",
+        examples=[[120, 60]],
     )
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from service import scores
 from service.calls import Rows
 from service.discoveries import Discoveries
-from service.explanations import FeaturePart, Maps
+from service.explanations import FeaturePart, Maps, SensorPart
 
 Floats = NDArray[np.float64]
 
@@ -94,3 +94,4 @@ class Scored:
     reason: str | None = None
     discoveries: Discoveries | None = None
     maps: Maps | None = None
+    sensors: list[list[SensorPart]] | None = None

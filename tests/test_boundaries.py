@@ -33,7 +33,16 @@ LAYERS = (
     ("calls",),
     ("engine", "watch"),
     ("provider", "bundle"),
-    ("descriptions", "onnx_file", "oip.messages", "codec.json", "codec.npy", "codec.tensors", "http.media"),
+    (
+        "descriptions",
+        "score_reply",
+        "onnx_file",
+        "oip.messages",
+        "codec.json",
+        "codec.npy",
+        "codec.tensors",
+        "http.media",
+    ),
     ("codec.fields", "codec.heat", "codec.pictures", "codec.records", "codec.sheets"),
     (
         "codec.bound",
@@ -64,7 +73,7 @@ LAYERS = (
     ),
     ("codec.support", "codec.table"),
     ("codec.columns", "groups", "reference"),
-    ("manifest",),
+    ("manifest", "windows"),
     (
         "allocator",
         "calibration",
@@ -111,6 +120,7 @@ SHARED = {
     "engine",
     "errors",
     "onnx_file",
+    "windows",
 }
 """What `training` may use of `service`: the bundle, the numbers that both must agree on, and what runs them."""
 
@@ -261,13 +271,16 @@ def test_the_arrows_of_the_request_path_are_those_that_are_documented() -> None:
             "inputs",
             "instants",
             "manifest",
+            "windows",
         }
     wire = {"codec.form", "codec.json", "codec.npy", "codec.pictures", "codec.sheets", "codec.tensors"}
     for module in codecs - {"service.codec.slices"}:  # JSON in slices
         assert not wire & of("service", imports(module)), "a wire format knows of no other"
     assert of("service", imports("service.manifest")) == {"inputs"}
     assert of("service", imports("service.messages")) == {"latent", "manifest"}
-    assert of("service", imports("service.replies")) == {"latent", "manifest", "messages"}
+    assert of("service", imports("service.replies")) == {"latent", "messages"}
+    assert of("service", imports("service.score_reply")) == {"manifest", "replies"}
+    assert of("service", imports("service.groups")) == {"calibration", "inputs", "manifest"}
     assert of("service", imports("service.descriptions")) == {"manifest", "replies"}
     assert not wire & of("service", imports("service.operations"))
     assert of("service", imports("service.batcher")) == {"calls", "errors", "pace", "queues", "spent"}

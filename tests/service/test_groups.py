@@ -16,7 +16,7 @@ from service import calibration
 from service.bundle import Bundle, open_bundle
 from service.codec.table import Table
 from service.manifest import Calibrated, Groups, Manifest
-from service.replies import AnomalyScoreReply
+from service.score_reply import AnomalyScoreReply
 from tests.mixed import COLUMNS, NAMES, K, make_mixed, masked, mixed_rows
 from tests.server import Server
 

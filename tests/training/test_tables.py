@@ -20,6 +20,7 @@ from training.steps.reading import as_known, to_fit
 
 HEADER = "id,site,grade,speed,faults,seen,running,broken"
 READING = ("schema", "delimiter", "decimal", "missing", "max_levels", "min_level_rows")
+WINDOWS = ("window", "stride", "differences", "group", "time")
 
 
 def rows(count: int, seed: int = 0) -> list[list[str]]:
@@ -147,7 +148,7 @@ def test_what_a_bundle_does_not_take_is_refused_by_name(
 def test_without_a_schema_the_guess_is_told_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One line a column; what is left out is a warning."""
     data = write(tmp_path / "rows.csv", rows(120))
-    options = Namespace(data=str(data), label="broken", quiet=False, **dict.fromkeys(READING))
+    options = Namespace(data=str(data), label="broken", quiet=False, **dict.fromkeys((*READING, *WINDOWS)))
     dataset = to_fit(options)
     said = capsys.readouterr()
     assert "grade: categorical: 3 categories: 'high' " in said.out
