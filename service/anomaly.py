@@ -1,10 +1,10 @@
 """
-From the scorer's outputs to an answer: score, p-value, threshold, decision and parts.
+From the scorer's outputs to an answer: score, p-value, threshold and decision.
 
 Pure functions of arrays and of the bundle's calibration; what was not calibrated is refused by name. A row with missing
 values is judged by calibration rows that miss about as many: a threshold of complete rows would miss most anomalies
-among the others. Which features a score is made of is the business of `explanations`. Knows neither batches nor HTTP.
-B rows, K draws, C features.
+among the others; in a bundle with groups, by those of its own. Which features a score is made of is the business of
+`explanations`. Knows neither batches nor HTTP. B rows, K draws, C features.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ from service.calls import Rows
 from service.discoveries import Discoveries, discover
 from service.ensemble import Ensemble, folds_of, p_values, together
 from service.errors import BundleError, Unsupported, counted
-from service.explanations import Explanations, FeaturePart, Maps, SensorPart
-from service.manifest import Calibrated
+from service.explanations import Explanations, FeaturePart, SensorPart
+from service.groups import Grouping
+from service.manifest import ALL, Calibrated
+from service.scored import Components, Grouped, Masked, Scored
 
 Array = NDArray[np.generic]
 Floats = NDArray[np.float64]
@@ -35,7 +37,7 @@ class Plan:
     What a request asks of the scores, resolved against the bundle. *outputs*: the scorer's outputs it takes.
 
     *entries*, *references*, *thresholds*, *reasons* (why there is no threshold): by mask bin, the first of complete
-    rows.
+    rows; of all groups together.
     """
 
     entries: tuple[Calibrated, ...]
@@ -70,54 +72,6 @@ class Plan:
         return _CROSS if self.entry.folds else None
 
 
-@dataclass(frozen=True)
-class Components:
-    """The parts of B scores, in nats: (B,) each. *latent*: the score less the parts of all features."""
-
-    reconstruction: Floats
-    kl: Floats
-    latent: Floats
-    effective_samples: Floats
-
-
-@dataclass(frozen=True)
-class Masked:
-    """
-    The m rows of a request that miss values: (m,) each, *rate* (m, 2). NaN where their bin has no threshold.
-
-    *row*: which rows they are. *share*: of missing values, among the columns that may be missing. *threshold*: that of
-    the bin, less what the missing features add to the score of a normal row, where the score has not that in it.
-    """
-
-    row: NDArray[np.int64]
-    share: Floats
-    threshold: Floats
-    rate: Floats
-
-
-@dataclass(frozen=True)
-class Scored:
-    """
-    B scored rows. *rate*: of complete rows, None where the plan has no threshold for them.
-
-    *is_anomaly* is masked for rows whose bin has no threshold, and None where no bin has one. *masked* is None, and
-    *reason* too, where no row misses a value. *reason*: why a threshold is not there that a row needs. *discoveries*:
-    None where the plan has no false-discovery rate.
-    """
-
-    scores: Floats
-    p_values: Floats
-    rate: tuple[float, float] | None
-    is_anomaly: NDArray[np.bool_] | None
-    components: Components | None
-    explanations: list[list[FeaturePart]] | None
-    masked: Masked | None = None
-    reason: str | None = None
-    discoveries: Discoveries | None = None
-    maps: Maps | None = None
-    sensors: list[list[SensorPart]] | None = None
-
-
 class Anomaly:
     """The scores that one bundle is calibrated for. Raises BundleError where a mask bin of one of them is not there."""
 
@@ -129,8 +83,9 @@ class Anomaly:
         columns = manifest.inputs.columns or ()
         self._may_miss = np.array([column.missing for column in columns], np.bool_)
         self._explanations = Explanations(bundle)
+        self._groups = Grouping(manifest)
         by_bin: dict[tuple[str, int], dict[int, Calibrated]] = {}
-        for entry in manifest.calibrated:
+        for entry in (entry for entry in manifest.calibrated if entry.group == ALL):
             by_bin.setdefault((entry.kind, entry.samples), {})[entry.mask_bin] = entry
         for (kind, samples), bins in by_bin.items():
             if missing := [index for index in range(len(self._ends) + 1) if index not in bins]:
@@ -207,7 +162,7 @@ class Anomaly:
         kind = plan.entry.kind
         rate = None if plan.threshold is None else calibration.false_alarm_rate(plan.entry.rows, plan.alpha)
         shares = np.isnan(x[:, self._may_miss]).mean(axis=1) if len(self._ends) else np.zeros(len(x))
-        if not shares.any():
+        if not len(x) or not (shares.any() or self._groups):
             explained = self._explained(plan, plan.entry, x, outputs) if plan.explain and len(x) else (None, None)
             values, p = np.zeros(0), np.zeros(0)
             if len(x):
@@ -218,27 +173,36 @@ class Anomaly:
                 p_values=p,
                 rate=rate,
                 is_anomaly=None if plan.reason else p <= plan.alpha,
-                components=_components(kind, values, outputs) if plan.components and len(x) else None,
+                components=Components.of(kind, values, outputs) if plan.components and len(x) else None,
                 explanations=explained[0],
                 sensors=explained[1],
-                discoveries=_discoveries(plan, p, np.zeros(len(x), np.int64)),
+                discoveries=_discoveries(plan, p, np.full(len(x), 1 / (plan.entry.rows + 1))),
                 maps=self._explanations.maps(plan.entry, x, outputs) if plan.maps else None,
+                grouped=Grouped([], np.zeros(0), np.zeros((0, 2)), []) if self._groups else None,
             )
-        bins = calibration.mask_bins(shares, self._ends)
+        bins, groups = calibration.mask_bins(shares, self._ends), self._groups.of(x)
         values, p, unknown = np.empty(len(x)), np.empty(len(x)), np.zeros(len(x), np.bool_)
         thresholds, rates = np.full(len(x), np.nan), np.full((len(x), 2), np.nan)
+        smallest, by, whys = np.empty(len(x)), np.empty(len(x), object), np.empty(len(x), object)
         explanations: list[list[FeaturePart]] = [[] for _ in x]
         sensors: list[list[SensorPart]] = [[] for _ in x]
         reason = None
-        for index in np.unique(bins):
-            rows, entry, threshold = np.flatnonzero(bins == index), plan.entries[index], plan.thresholds[index]
+        for index, group in np.unique(np.stack([bins, groups], axis=1), axis=0).tolist():
+            rows, entry = np.flatnonzero((bins == index) & (groups == group)), plan.entries[index]
+            judge, why = self._groups.judge(entry, group, plan.alpha, plan.fdr)
+            threshold = plan.thresholds[index]
+            if judge is not entry:
+                threshold = calibration.threshold(folds_of(self._arrays, judge)[0], plan.alpha)
             part = {name: array[rows] for name, array in outputs.items()}
             values[rows], ranked = plan.references[index].score(kind, part, ~np.isnan(x[rows]))
-            p[rows], unknown[rows] = p_values(self._arrays, entry, ranked), plan.reasons[index] is not None
+            p[rows], smallest[rows] = p_values(self._arrays, judge, ranked), 1 / (judge.rows + 1)
+            by[rows], whys[rows] = judge.group, why
             if threshold is not None:
                 thresholds[rows] = threshold - (together(kind, ranked) - values[rows])
-                rates[rows] = calibration.false_alarm_rate(entry.rows, plan.alpha)
-            reason = reason or plan.reasons[index]
+                rates[rows] = calibration.false_alarm_rate(judge.rows, plan.alpha)
+            if judge.rows < calibration.rows_needed(plan.alpha):
+                unknown[rows] = True
+                reason = reason or plan.reasons[index]
             if plan.explain:
                 for row, parts, told in zip(rows, *self._explained(plan, entry, x[rows], part), strict=True):
                     explanations[row], sensors[row] = parts, told
@@ -248,12 +212,13 @@ class Anomaly:
             p_values=p,
             rate=rate,
             is_anomaly=None if unknown.all() else np.ma.MaskedArray(p <= plan.alpha, unknown),
-            components=_components(kind, values, outputs) if plan.components else None,
+            components=Components.of(kind, values, outputs) if plan.components else None,
             explanations=explanations if plan.explain else None,
             sensors=sensors if plan.explain else None,
-            masked=Masked(masked, shares[masked], thresholds[masked], rates[masked]),
+            masked=Masked(masked, shares[masked], thresholds[masked], rates[masked]) if shares.any() else None,
+            grouped=Grouped(by.tolist(), thresholds, rates, whys.tolist()) if self._groups else None,
             reason=reason,
-            discoveries=_discoveries(plan, p, bins),
+            discoveries=_discoveries(plan, p, smallest),
         )
 
     def _explained(
@@ -277,23 +242,6 @@ class Anomaly:
         )
 
 
-def _discoveries(plan: Plan, p_values: Floats, bins: NDArray[np.int64]) -> Discoveries | None:
-    """What is flagged together of rows of these mask *bins*, (B,), where that was asked for."""
-    if plan.fdr is None:
-        return None
-    rows = np.array([entry.rows for entry in plan.entries], np.float64)
-    return discover(p_values, 1 / (rows[bins] + 1), plan.fdr)
-
-
-def _components(kind: str, values: Floats, outputs: Rows) -> Components:
-    """The parts of the scores *values*, (B,). A kind without parts by feature is latent as a whole."""
-    kl = scores.score("kl", outputs)
-    log_w = np.asarray(outputs["log_w"], np.float64)
-    weights = np.exp(log_w - log_w.max(axis=1, keepdims=True))
-    latent = {
-        "nll": np.asarray(outputs["latent_term"], np.float64),
-        "neg_elbo": kl,
-        "reconstruction": np.zeros_like(kl),
-    }
-    effective = np.square(weights.sum(axis=1)) / np.square(weights).sum(axis=1)
-    return Components(scores.score("reconstruction", outputs), kl, latent.get(kind, values), effective)
+def _discoveries(plan: Plan, p_values: Floats, smallest: Floats) -> Discoveries | None:
+    """What is flagged together, where that was asked for; *smallest*: what each p-value could be at least, (B,)."""
+    return None if plan.fdr is None else discover(p_values, smallest, plan.fdr)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel
 
-from service import messages, pictures, replies
+from service import messages, pictures, replies, score_reply
 from service.codec import json, npy, slices
 from service.codec.fields import Fields, add_query
 from service.codec.records import flat
@@ -51,7 +51,7 @@ ROUTES = (
     Route("sample", messages.SampleRequest, replies.SampleReply),
     Route("interpolate", messages.InterpolateRequest, replies.InterpolateReply),
     Route("reconstruct", messages.ReconstructRequest, replies.ReconstructReply),
-    Route("anomaly-score", messages.AnomalyScoreRequest, replies.AnomalyScoreReply),
+    Route("anomaly-score", messages.AnomalyScoreRequest, score_reply.AnomalyScoreReply),
 )
 
 

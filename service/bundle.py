@@ -27,7 +27,7 @@ from pydantic import ValidationError
 from service import onnx_file, reference
 from service.ensemble import folds_of
 from service.errors import BundleError
-from service.manifest import SCHEMA_VERSION, Manifest
+from service.manifest import ALL, SCHEMA_VERSION, Manifest
 
 SUMS, MANIFEST, EPS, CALIBRATION, GOLDEN = "SHA256SUMS", "manifest.json", "eps.npy", "calibration.npz", "golden.npz"
 REPORT = "report.html"
@@ -241,6 +241,8 @@ def _check_calibration(path: Path, manifest: Manifest, arrays: Arrays) -> None:
             )
         if not np.isfinite(scores).all() or any((np.diff(fold) < 0).any() for fold in folds_of(arrays, entry)):
             raise BundleError(path, CALIBRATION, f"{entry.key}: not finite and ascending")
+        if entry.group != ALL:  # what else there is, is of all groups together
+            continue
         grid = arrays.get(entry.features_key)
         ranks = arrays.get(f"{entry.features_key}/ranks")
         if grid is None:

@@ -14,17 +14,18 @@ from typing import Any
 
 import numpy as np
 
-from service import replies
-from service.anomaly import Plan, Scored
+from service import score_reply
+from service.anomaly import Plan
 from service.codec.fields import Fields
 from service.codec.records import Records, flags
 from service.codec.rows import Array
 from service.codec.table import Table
 from service.explanations import FeaturePart, SensorPart
 from service.inputs import Inputs, Windows
+from service.scored import Scored
 from service.windows import firsts
 
-COMPONENTS = tuple(replies.Components.model_fields)
+COMPONENTS = tuple(score_reply.Components.model_fields)
 
 
 def judged(
@@ -81,6 +82,17 @@ def judged(
             "upper": masked.rate[:, 1],
         }
         reply["missing"] = Records(columns, lists={"false_alarm_rate": ("lower", "upper")})
+    if (grouped := scored.grouped) is not None:
+        columns = {
+            "row": np.array(valid, np.int64),
+            "group": np.array(grouped.group, str),
+            "threshold": grouped.threshold,
+            "lower": grouped.rate[:, 0],
+            "upper": grouped.rate[:, 1],
+            "reason": np.array(grouped.reason, str),
+        }
+        why = {"reason": np.array([reason or None for reason in grouped.reason], object)}
+        reply["groups"] = Records(columns, lists={"false_alarm_rate": ("lower", "upper")}, shown=why)
     if invalid is not None:
         reply["invalid"] = Records(
             {"row": np.array(list(invalid), np.int64), "reason": np.array([*invalid.values()], str)}

@@ -8,6 +8,7 @@ A change that an older reader would misread raises SCHEMA_VERSION.
 from __future__ import annotations
 
 from typing import Annotated, Final, Literal, Self
+from urllib.parse import quote
 
 from pydantic import Field, JsonValue, model_validator
 
@@ -19,6 +20,9 @@ Operation = Literal["encode", "decode", "sample", "interpolate", "reconstruct", 
 ScoreKind = Literal["nll", "neg_elbo", "reconstruction", "kl", "latent", "typicality", "fused"]
 GraphName = Literal["encoder", "decoder", "scorer", "observe", "prior", "posterior"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+
+ALL: Final = "all"
+"""The group of all rows."""
 
 MIN_ALPHA: Final = 1e-9  # a billion calibration rows
 Alpha = Annotated[float, Field(ge=MIN_ALPHA, lt=1)]
@@ -117,7 +121,7 @@ class Calibrated(Part):
 
     kind: ScoreKind = Field(description="the score")
     samples: int = Field(gt=0, description="K, the number of latent draws")
-    group: str = Field("all", description="the rows that it is of")
+    group: str = Field(ALL, description="the rows that it is of: all, or one of groups.names")
     mask_bin: int = Field(0, ge=0, description="of rows with this share of missing values, by index; 0: none missing")
     rows: int = Field(gt=0, description="calibration rows")
     folds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
@@ -125,27 +129,52 @@ class Calibrated(Part):
         description="cross-conformal: how many of the rows each member of the ensemble has not seen and ranks, in "
         "order; none where no member has seen any of the rows",
     )
-    thresholds: tuple[Threshold, ...] = Field((), description="those of the usual alphas")
+    thresholds: tuple[Threshold, ...] = Field(
+        (), description="those of the usual alphas; of a group none are listed, a reply says what they are"
+    )
 
     @property
     def key(self) -> str:
-        """The name of its scores in calibration.npz."""
-        return f"scores/{self.kind}/{self.samples}/{self.group}/{self.mask_bin}"
+        """The name of its scores in calibration.npz. The group's is escaped: it may hold any character."""
+        return f"scores/{self.kind}/{self.samples}/{quote(self.group, safe='=')}/{self.mask_bin}"
 
     @property
     def features_key(self) -> str:
-        """The name of its per-feature scores in calibration.npz, where the kind has an explanation."""
-        return f"features/{self.kind}/{self.samples}/{self.group}/{self.mask_bin}"
+        """The name of its per-feature scores in calibration.npz, where the kind has an explanation; not by group."""
+        return f"features/{self.kind}/{self.samples}/{ALL}/{self.mask_bin}"
 
     @property
     def absent_key(self) -> str:
-        """The name of what each feature adds to the score of a normal row, (C,), where rows of this bin lack some."""
-        return f"absent/{self.kind}/{self.samples}/{self.group}/{self.mask_bin}"
+        """The name of what each feature adds to a normal row's score, (C,), where rows of this bin lack some."""
+        return f"absent/{self.kind}/{self.samples}/{ALL}/{self.mask_bin}"
 
     @property
     def reference_key(self) -> str:
         """The name of what reference rows are like by which typicality and fused are measured, see reference.py."""
         return f"reference/{self.kind}/{self.samples}/{self.mask_bin}"
+
+
+class Groups(Part):
+    """
+    Rows that are calibrated by themselves, by the value of one column: false-alarm rates hold within each group.
+
+    Mondrian conformal prediction (Vovk et al. 2005, section 4.5).
+    """
+
+    column: str = Field(description="the column: categorical, ordinal, binary, or of whole numbers", examples=["site"])
+    names: tuple[str, ...] = Field(
+        min_length=1, description="of the groups, in the order of their values", examples=[["site=north", "site=south"]]
+    )
+    values: tuple[int, ...] | None = Field(
+        None,
+        description="of whole numbers, that of each group, ascending; null: 0, 1, 2 ..., as in a vocabulary",
+        examples=[[2, 7]],
+    )
+    rows: tuple[int, ...] = Field(
+        (),
+        description="calibration rows of each; how many there are by score and mask bin is in calibrated",
+        examples=[[120, 60]],
+    )
 
 
 class Scoring(Part):
@@ -194,6 +223,7 @@ class Manifest(Part):
         "none where no value may be missing",
         examples=[[0.1, 0.25, 0.5, 1.0]],
     )
+    groups: Groups | None = Field(None, description="by what column rows are calibrated in groups; null: they are not")
     evaluation: dict[str, JsonValue] = Field(
         default_factory=dict, description="bounds of log p(x), false alarms and baselines on rows that it has not seen"
     )
@@ -214,6 +244,7 @@ class Manifest(Part):
                 raise ValueError(f"graph {name}: the rest of the manifest says {'there' if wanted else 'not there'}")
         self._check_masks()
         self._check_members()
+        self._check_groups()
         files = [graph.file for graph in self.graphs.values()]
         if len(set(files)) != len(files):
             raise ValueError("two graphs name the same file")
@@ -258,3 +289,22 @@ class Manifest(Part):
         for entry in self.calibrated:
             if entry.mask_bin > len(bins):
                 raise ValueError(f"{entry.kind} is calibrated for mask_bin {entry.mask_bin}; there are {len(bins)}")
+
+    def _check_groups(self) -> None:
+        names = () if self.groups is None else self.groups.names
+        if self.groups is not None and self.groups.column not in [c.name for c in self.inputs.columns or ()]:
+            raise ValueError(f"groups are by {self.groups.column!r}, which is no column")
+        if len(set(names)) != len(names) or ALL in names:
+            raise ValueError(f"groups must have names of their own, and none may be {ALL!r}")
+        if self.groups is not None:
+            values = self.groups.values
+            if len(self.groups.rows) != len(names) or (values is not None and len(values) != len(names)):
+                raise ValueError(f"{len(names)} groups need as many rows, and values where there are any")
+            if values is not None and sorted(set(values)) != list(values):
+                raise ValueError("the values of groups do not ascend")
+        every = {(e.kind, e.samples, e.mask_bin): e.rows for e in self.calibrated if e.group == ALL}
+        for entry in self.calibrated:
+            if entry.group not in (ALL, *names):
+                raise ValueError(f"{entry.kind} is calibrated for the group {entry.group!r}, which there is not")
+            if entry.rows > every.get((entry.kind, entry.samples, entry.mask_bin), 0):
+                raise ValueError(f"{entry.kind} has more calibration rows in {entry.group!r} than in {ALL!r}")

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from service import calibration
 from service.latent import normal_quantile
-from service.manifest import Calibrated, Manifest, ScoreKind
+from service.manifest import ALL, Calibrated, Manifest, ScoreKind
 from service.scores import PLAIN, SCORE_OUTPUTS, score
 
 Array = NDArray[np.generic]
@@ -162,7 +162,7 @@ def refusal(manifest: Manifest, arrays: Mapping[str, Array]) -> str | None:
     """Why a score that *manifest* lists cannot be made with these *arrays* of calibration.npz; None where all can."""
     scorer = manifest.graphs.get("scorer")
     shapes = {} if scorer is None else {tensor.name: tensor.shape for tensor in scorer.outputs}
-    for entry in manifest.calibrated:
+    for entry in (entry for entry in manifest.calibrated if entry.group == ALL):
         if lacking := [name for name in SCORE_OUTPUTS[entry.kind] if name not in shapes]:
             return f"the score {entry.kind} is made of {lacking[0]}, which is no output of the graph scorer"
         for name, shape in _needed(entry, shapes, manifest.members).items():

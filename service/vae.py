@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service import latent
-from service.anomaly import Anomaly, Plan, Scored
+from service.anomaly import Anomaly, Plan
 from service.batcher import Batcher, Observer
 from service.bundle import Bundle
 from service.calls import Rows
@@ -26,6 +26,7 @@ from service.errors import BundleError, NonFinite, Unsupported
 from service.finite import all_finite
 from service.manifest import Graph, Operation
 from service.queues import Waiting
+from service.scored import Scored
 
 Array = NDArray[np.generic]
 Floats = NDArray[np.float64]

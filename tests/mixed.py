@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from service import calibration
 from service.bundle import pack_array, pack_arrays, write_bundle
 from service.engine import Engine
+from service.groups import groups_of
 from service.inputs import Column, Inputs
 from service.manifest import (
     Calibrated,
@@ -28,6 +29,7 @@ from service.manifest import (
     Data,
     Graph,
     GraphName,
+    Groups,
     Latent,
     Likelihood,
     Manifest,
@@ -197,20 +199,27 @@ GRAPHS: dict[GraphName, tuple[type[nn.Module], Graph]] = {
 }
 
 
-def make_mixed(model_dir: Path, rows: int = 200) -> Path:
-    """The bundle as version 1 in *model_dir*, calibrated on so many rows, in each mask bin."""
+def make_mixed(model_dir: Path, rows: NDArray[np.float64] | None = None, groups: Groups | None = None) -> Path:
+    """The bundle as version 1 in *model_dir*, calibrated on 200 rows, or on *rows*, in each mask bin and group."""
+    rows = mixed_rows(200, seed=7) if rows is None else rows
     graphs = {str(name): _export(module(), graph) for name, (module, graph) in GRAPHS.items()}
     engine = Engine(graphs, threads=1)
     eps = np.random.default_rng(5).normal(size=(K, L)).astype(np.float32)
     arrays = reference_of(engine, INPUTS, eps, mixed_rows(300, seed=8), (K,), BINS)
     calibrated = []
     for index in range(len(BINS) + 1):
-        x = masked(mixed_rows(rows, seed=7), index)
+        x = masked(rows, index)
         outputs, known = engine.run("scorer", {**observed(x), "eps": eps}), Reference.of(arrays, K, index)
         for kind in KINDS:
-            entry = Calibrated(kind=kind, samples=K, mask_bin=index, rows=rows)
-            arrays[entry.key] = np.sort(known.score(kind, outputs, ~np.isnan(x))[1])
+            entry = Calibrated(kind=kind, samples=K, mask_bin=index, rows=len(x))
+            ranked = known.score(kind, outputs, ~np.isnan(x))[1]
+            arrays[entry.key] = np.sort(ranked)
             calibrated.append(entry)
+            for at, name in enumerate(groups.names if groups else ()):
+                if groups and (own := groups_of(x, INPUTS, groups) == at).any():
+                    cell = entry.model_copy(update={"group": name, "rows": int(own.sum())})
+                    arrays[cell.key] = np.sort(ranked[own])
+                    calibrated.append(cell)
             if kind == "nll":
                 grid, ranks = calibration.feature_grid(outputs["feature_nll_iw"])
                 arrays |= {entry.features_key: grid, f"{entry.features_key}/ranks": ranks}
@@ -223,7 +232,7 @@ def make_mixed(model_dir: Path, rows: int = 200) -> Path:
         golden |= {f"{name}/{tensor}": array for tensor, array in {**feed, **engine.run(name, feed)}.items()}
     files = {GRAPHS[name][1].file: graphs[str(name)] for name in GRAPHS}
     files |= {"eps.npy": pack_array(eps), "calibration.npz": pack_arrays(arrays), "golden.npz": pack_arrays(golden)}
-    return write_bundle(model_dir, _manifest(model_dir.name, tuple(calibrated), rows), files)
+    return write_bundle(model_dir, _manifest(model_dir.name, tuple(calibrated), len(rows), groups), files)
 
 
 def observed(x: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
@@ -232,7 +241,7 @@ def observed(x: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
     return {"x": np.where(mask, x, 0.0), "mask": mask}
 
 
-def _manifest(name: str, calibrated: tuple[Calibrated, ...], rows: int) -> Manifest:
+def _manifest(name: str, calibrated: tuple[Calibrated, ...], rows: int, groups: Groups | None) -> Manifest:
     support: tuple[tuple[Any, Any, float | None, float | None], ...] = (
         ("gaussian", "real", None, None),
         ("categorical", "index", 0.0, 3.0),
@@ -263,6 +272,7 @@ def _manifest(name: str, calibrated: tuple[Calibrated, ...], rows: int) -> Manif
         scoring=Scoring(samples=K, alpha=0.05),
         calibrated=calibrated,
         mask_bins=BINS,
+        groups=groups,
     )
 
 

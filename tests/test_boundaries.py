@@ -28,12 +28,21 @@ LAYERS = (
     ("http.exchange", "served"),
     ("http.head", "http.protocol", "http.refusals", "judged", "oip.descriptions", "statistics", "vae"),
     ("anomaly",),
-    ("batcher", "codec.slices", "metrics", "loader"),
+    ("batcher", "codec.slices", "metrics", "loader", "scored"),
     ("explanations", "pace", "queues"),
     ("calls",),
     ("engine", "watch"),
     ("provider", "bundle"),
-    ("descriptions", "onnx_file", "oip.messages", "codec.json", "codec.npy", "codec.tensors", "http.media"),
+    (
+        "descriptions",
+        "score_reply",
+        "onnx_file",
+        "oip.messages",
+        "codec.json",
+        "codec.npy",
+        "codec.tensors",
+        "http.media",
+    ),
     ("codec.fields", "codec.heat", "codec.pictures", "codec.records", "codec.sheets"),
     (
         "codec.bound",
@@ -63,7 +72,7 @@ LAYERS = (
         "workers.sharing",
     ),
     ("codec.support", "codec.table", "ensemble"),
-    ("codec.columns", "reference"),
+    ("codec.columns", "groups", "reference"),
     ("manifest", "windows"),
     (
         "allocator",
@@ -103,11 +112,13 @@ SHARED = {
     "manifest",
     "bundle",
     "scores",
+    "groups",
     "reference",
     "calibration",
     "latent",
     "instants",
     "engine",
+    "ensemble",
     "errors",
     "onnx_file",
     "windows",
@@ -268,13 +279,15 @@ def test_the_arrows_of_the_request_path_are_those_that_are_documented() -> None:
         assert not wire & of("service", imports(module)), "a wire format knows of no other"
     assert of("service", imports("service.manifest")) == {"inputs"}
     assert of("service", imports("service.messages")) == {"latent", "manifest"}
-    assert of("service", imports("service.replies")) == {"latent", "manifest", "messages"}
+    assert of("service", imports("service.replies")) == {"latent", "messages"}
+    assert of("service", imports("service.score_reply")) == {"manifest", "replies"}
+    assert of("service", imports("service.groups")) == {"calibration", "inputs", "manifest"}
     assert of("service", imports("service.descriptions")) == {"manifest", "replies"}
     assert not wire & of("service", imports("service.operations"))
     assert of("service", imports("service.batcher")) == {"calls", "errors", "pace", "queues", "spent"}
     assert of("service", imports("service.queues")) == {"calls"}
     assert of("service", imports("service.calls")) == {"errors", "spent"}
-    assert of("service", imports("service.bundle")) == {"errors", "manifest", "onnx_file", "reference"}
+    assert of("service", imports("service.bundle")) == {"ensemble", "errors", "manifest", "onnx_file", "reference"}
     assert of("service", imports("service.reference")) == {"calibration", "latent", "manifest", "scores"}
     assert of("service", imports("service.engine")) == {"bundle", "errors", "provider"}
     assert {"batcher", "engine"} <= of("service", imports("service.vae"))

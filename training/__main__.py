@@ -28,6 +28,7 @@ _DATA = (
     ".csv, .tsv, .parquet, .npy, .npz (X; optional y, labels, columns), idx files or their directory, or sklearn:digits"
 )
 _BUNDLE = "a bundle, or a model directory: its newest version"
+_GROUPS = "calibrate rows in groups by this column, so that false-alarm rates hold within each"
 _FAMILIES = ("gaussian", "student-t", "bernoulli", "continuous-bernoulli", "discretised-logistic")
 _EXTRA = "the extra training brings it: make .venv/.dev in a clone, or pip install -c constraints.txt '.[training]'"
 
@@ -170,6 +171,7 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
     add("--resume", action="store_true", help="go on with an unfinished fit of the same command; else a fresh start")
     add("--checkpoint", type=Path, metavar="FILE", help="default OUTPUT/checkpoint-<version>.npz")
     add("--log", type=Path, metavar="FILE", help="JSON lines, one an epoch (default OUTPUT/fit-<version>.jsonl)")
+    add("--groups", metavar="COLUMN", help=_GROUPS)
     _add_levels(parser)
     _add_reading(parser)
     _add_common(parser)
@@ -203,6 +205,7 @@ def _add_calibrate(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--bundle", required=True, type=Path, metavar="DIR", help=_BUNDLE)
     add("--data", required=True, metavar="FILE|DIR", help=_DATA)
+    add("--groups", metavar="COLUMN", help=f"{_GROUPS} (default: that of the bundle; '': no groups)")
     _add_reading(parser)
     _add_common(parser)
 
@@ -225,6 +228,7 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     add("--checkpoint", required=True, type=Path, metavar="FILE", help="as left by fit")
     add("--output", required=True, type=Path, metavar="DIR", help="model directory, as models/NAME; made if need be")
     add("--data", metavar="FILE|DIR", help="what it was fitted to, for calibration; without it, no anomaly-score")
+    add("--groups", metavar="COLUMN", help=_GROUPS)
     add("--log", type=Path, metavar="FILE", help="of the fit, for the loss curves of the report")
     add("--draws", type=_count, metavar="K", default=64, help="of the bound of log p(x) (default %(default)s)")
     _add_reading(parser)

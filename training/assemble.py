@@ -18,7 +18,7 @@ from pydantic import JsonValue
 from service.bundle import Bundle
 from service.engine import Engine
 from service.inputs import Inputs
-from service.manifest import Capabilities, Data, GraphName, Latent, Manifest, Operation, Scoring
+from service.manifest import Capabilities, Data, GraphName, Groups, Latent, Manifest, Operation, Scoring
 from training.by_modules import scorer
 from training.calibrate import SAMPLES, Calibration, Fold, calibrate, cross_calibrate
 from training.evaluate import evaluate
@@ -72,6 +72,7 @@ def build_bundle(
     draws: int = 64,
     trained: bool = True,
     samples: Sequence[int] = SAMPLES,
+    groups: Groups | None = None,
     export: Callable[[VAE], Mapping[GraphName, bytes]] = export_graphs,
     told: Callable[[str], None] = lambda line: None,
 ) -> Bundle:
@@ -80,8 +81,8 @@ def build_bundle(
 
     *folds*: of an ensemble, for each member the rows that it has not seen: calibration is cross-conformal, and
     *held_out* has no calibration rows. *draws*: K of the evaluation. *samples*: each K of the calibration, the default
-    of `Scoring` among them. *export*: what makes the graphs. *told*: gets a line at the beginning of each step, because
-    some take minutes.
+    of `Scoring` among them. *groups*: of calibration rows, see `calibrate`. *export*: what makes the graphs. *told*:
+    gets a line at the beginning of each step, because some take minutes.
 
     Raises ParityError when the graphs do not compute what *vae* computes, and what the service's engine raises when
     it opens a bundle.
@@ -112,6 +113,7 @@ def build_bundle(
             samples,
             mask_bins=mask_bins,
             reference=reference,
+            groups=groups,
             seed=seed,
         )
     manifest = Manifest(
@@ -136,6 +138,7 @@ def build_bundle(
         members=len(vae.members),
         calibrated=found.entries,
         mask_bins=mask_bins,
+        groups=found.groups,
     )
     golden = golden_vectors(vae, eps, seed)
     made = Bundle(Path(name), "", manifest, _by_name(graphs), eps, found.arrays, golden, {})

@@ -7,7 +7,7 @@ Runs the exported scorer, as the service does, so that both rank the same number
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, get_args
 
 import numpy as np
@@ -17,8 +17,9 @@ from service import calibration
 from service.bundle import Arrays
 from service.engine import Engine
 from service.ensemble import Ensemble, together
+from service.groups import groups_of
 from service.inputs import Inputs
-from service.manifest import Calibrated, ScoreKind, Threshold
+from service.manifest import Calibrated, Groups, ScoreKind, Threshold
 from service.reference import MEAN, fusion_keys, named
 from service.scores import FEATURE_OUTPUTS, PLAIN
 from training import masks
@@ -37,10 +38,11 @@ _STREAM = 11  # of the seed: the values that are hidden
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a manifest lists, and the arrays of calibration.npz that it lists."""
+    """What a manifest lists, the arrays of calibration.npz that it lists, and the groups with their rows."""
 
     entries: tuple[Calibrated, ...]
     arrays: Arrays
+    groups: Groups | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ def calibrate(
     mask_bins: Sequence[float] = (),
     reference: Mapping[str, Array] | None = None,
     members: int = 1,
+    groups: Groups | None = None,
     seed: int = 0,
 ) -> Calibration:
     """
@@ -78,14 +81,15 @@ def calibrate(
 
     Where values may be missing, once for each of *mask_bins*, with the rows of `masks.by_bin`; a bin that has none,
     because all rows lack more, has the calibration of the next one that has. *reference*, *members*: see `Fold`.
+    *groups*: each of them, in each bin, has the scores of its own rows besides, be they few; who judges by them says
+    what is enough.
 
     Per-feature scores are kept for all K where they are together lighter than *feature_bytes*; else for
     *default_samples* only, thinned until they are, but never to fewer than 20 values.
     """
     one = [Fold(engine, rows, reference or {}, members)]
-    return _calibrated(
-        one, dict(reference or {}), inputs, eps, default_samples, samples, feature_bytes, mask_bins, seed
-    )
+    known = dict(reference or {})
+    return _calibrated(one, known, inputs, eps, default_samples, samples, feature_bytes, mask_bins, groups, seed)
 
 
 def cross_calibrate(
@@ -106,7 +110,7 @@ def cross_calibrate(
     arrays: Arrays = {}
     for m, fold in enumerate(folds):
         arrays |= {named(key, len(folds), m): array for key, array in fold.reference.items()}
-    return _calibrated(folds, arrays, inputs, eps, default_samples, samples, FEATURE_BYTES, mask_bins, seed)
+    return _calibrated(folds, arrays, inputs, eps, default_samples, samples, FEATURE_BYTES, mask_bins, None, seed)
 
 
 def _calibrated(
@@ -118,6 +122,7 @@ def _calibrated(
     samples: Sequence[int],
     feature_bytes: int,
     mask_bins: Sequence[float],
+    groups: Groups | None,
     seed: int,
 ) -> Calibration:
     """What `calibrate` and `cross_calibrate` have in common. *arrays*: the statistics of reference rows."""
@@ -133,6 +138,7 @@ def _calibrated(
         some = [part.get(bin_, fold.rows[:0]) for part, fold in zip(dealt, folds, strict=True)]
         masked = [~np.isnan(part) for part in some] if inputs.masked else [None for _ in some]
         counts = tuple(map(len, some))
+        own_rows = {} if groups is None else _rows_of(some[0], inputs, groups)
         for k in samples:
             features = FEATURE_OUTPUTS if everywhere or k == default_samples else {}
             wanted = tuple(dict.fromkeys((*outputs_of(kinds), *features.values())))
@@ -149,21 +155,35 @@ def _calibrated(
                     rows=sum(counts),
                     folds=counts if len(folds) > 1 else (),
                 )
-                scores = [
-                    np.sort(together(kind, own.score(kind, found, mask)[1])) if found else np.zeros(0)
+                ranked = [
+                    together(kind, own.score(kind, found, mask)[1]) if found else np.zeros(0)
                     for own, found, mask in zip(known, outputs, masked, strict=True)
                 ]
-                arrays[entry.key] = np.concatenate(scores)
+                arrays[entry.key] = np.concatenate([np.sort(scores) for scores in ranked])
                 if len(folds) == 1:
                     entry = entry.model_copy(update={"thresholds": thresholds(arrays[entry.key])})
                 entries.append(entry)
+                for name, of in own_rows.items():
+                    own = entry.model_copy(update={"group": name, "rows": len(of), "thresholds": ()})
+                    arrays[own.key] = np.sort(ranked[0][of])
+                    entries.append(own)
                 if kind in features:
                     nats = np.concatenate([found[features[kind]] for found in outputs if found])
                     seen = np.concatenate([mask for mask in masked if mask is not None]) if inputs.masked else None
                     grid, ranks = _feature_grid(nats, seen, most)
                     arrays[entry.features_key], arrays[f"{entry.features_key}/ranks"] = grid, ranks
     every = range(len(mask_bins) + 1) if bins else range(0)
-    return _filled(Calibration(tuple(entries), arrays), every, max(len(folds), folds[0].members))
+    if groups is not None:
+        whole = _rows_of(folds[0].rows, inputs, groups)
+        groups = groups.model_copy(update={"rows": tuple(len(whole.get(name, ())) for name in groups.names)})
+    return _filled(Calibration(tuple(entries), arrays, groups), every, max(len(folds), folds[0].members))
+
+
+def _rows_of(x: Array, inputs: Inputs, groups: Groups) -> dict[str, NDArray[np.int64]]:
+    """Which rows of *x* each group has, by index; groups without any are left out, and so are rows of no group."""
+    of = groups_of(x, inputs, groups)
+    found = ((name, np.flatnonzero(of == index)) for index, name in enumerate(groups.names))
+    return {name: rows for name, rows in found if len(rows)}
 
 
 def _filled(found: Calibration, bins: Sequence[int], members: int) -> Calibration:
@@ -178,7 +198,7 @@ def _filled(found: Calibration, bins: Sequence[int], members: int) -> Calibratio
             for old, new in zip(_names(entry, members), _names(copied, members), strict=True):
                 if old in arrays:
                     arrays[new] = arrays[old]
-    return Calibration(tuple(entries), arrays)
+    return replace(found, entries=tuple(entries), arrays=arrays)
 
 
 def _names(entry: Calibrated, members: int) -> tuple[str, ...]:

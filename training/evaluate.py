@@ -19,13 +19,15 @@ from service import calibration
 from service.bundle import Bundle
 from service.engine import Engine
 from service.ensemble import p_values, together
+from service.groups import NONE, Grouping
 from service.inputs import Inputs
+from service.manifest import ALL
 from training import masks
 from training.calibrate import ALPHAS
 from training.contest import contest
 from training.labelled import choices
 from training.ranking import auroc
-from training.scorer import chunks, draws_of, p_values_of, ranked_of, run_scorer, width
+from training.scorer import chunks, draws_of, entries_of, p_values_of, ranked_of, run_scorer, width
 
 Array = NDArray[np.generic]
 Floats = NDArray[np.float64]
@@ -132,26 +134,36 @@ def false_alarms(bundle: Bundle, engine: Engine, x: Array, ranked: Floats, seed:
     For each calibrated alpha of the default score: how many normal rows it flags, and may flag.
 
     *x*: (n, *shape), and what `ranked_of` has of these for the default score, (M, n). Where values may be missing, for
-    each bin of their share by itself, with more of them hidden as in calibration. The count on m rows, given n
-    calibration rows, is beta-binomial; its central 90 % interval stands beside it. With folds that is near the truth.
+    each bin of their share by itself, with more of them hidden as in calibration; where rows are calibrated in groups,
+    for each of them besides, *by* what the service judges them by. The count on m rows, given n calibration rows, is
+    beta-binomial (with folds near that); its central 90 % interval stands beside it, but for groups that are judged by
+    all: nothing is promised of these.
     """
-    manifest = bundle.manifest
-    scoring, inputs = manifest.scoring, manifest.inputs
-    entries = {e.mask_bin: e for e in manifest.calibrated if (e.kind, e.samples) == (scoring.kind, scoring.samples)}
-    parts: Iterable[tuple[int, Floats]] = [(0, ranked)]
+    manifest, grouping = bundle.manifest, Grouping(bundle.manifest)
+    kind, inputs = manifest.scoring.kind, manifest.inputs
+    entries = {entry.mask_bin: entry for entry in entries_of(manifest, kind)}
+    parts: Iterable[tuple[int, Array, Floats]] = [(0, x, ranked)]
     if inputs.masked:
         by_bin = masks.by_bin(x, inputs, manifest.mask_bins, (seed, _STREAM))
-        parts = ((bin_, ranked_of(bundle, engine, rows, seed)[scoring.kind]) for bin_, rows in by_bin)
+        parts = ((bin_, rows, ranked_of(bundle, engine, rows, seed)[kind]) for bin_, rows in by_bin)
     ends = (0.0, 0.0, *manifest.mask_bins)
-    for bin_, found in parts:
-        if bin_ in entries:
-            shares: list[JsonValue] = list(ends[bin_ : bin_ + 2])
-            p = p_values(bundle.calibration, entries[bin_], found)
+    for bin_, rows, found in parts:
+        if bin_ not in entries:
+            continue
+        of = grouping.of(rows)
+        shares: list[JsonValue] = list(ends[bin_ : bin_ + 2])
+        for group in (NONE, *sorted(group for group in set(of.tolist()) if group >= 0)):
             for alpha in (alpha for alpha in ALPHAS if calibration.rows_needed(alpha) <= entries[bin_].rows):
-                yield {**_alarms(entries[bin_].rows, p, alpha), "mask_bin": bin_, "missing": shares}
+                entry, _ = grouping.judge(entries[bin_], group, alpha)
+                some, name = (found, ALL) if group == NONE else (found[:, of == group], grouping.names[group])
+                told = _alarms(entry.rows, p_values(bundle.calibration, entry, some), alpha)
+                if name != entry.group:
+                    told |= {"interval": None, "inside": None}
+                yield {**told, "mask_bin": bin_, "missing": shares, "group": name, "by": entry.group}
 
 
 def _alarms(calibrated: int, p: Floats, alpha: float) -> dict[str, JsonValue]:
+    """Of rows with these p-values among so many *calibrated* ones."""
     k = calibration.rank(calibrated, alpha)
     low, high = beta_binomial_interval(len(p), calibrated + 1 - k, k)
     flagged = int((p <= alpha).sum())

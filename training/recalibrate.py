@@ -10,15 +10,25 @@ from pydantic import JsonValue
 
 from service.bundle import Bundle
 from service.engine import Engine
+from service.manifest import Groups
 from service.reference import REFERENCE
 from training.calibrate import calibrate
 from training.errors import TrainingError
 from training.output import LOG, now
 
 
-def recalibrate(bundle: Bundle, version: int, rows: NDArray[np.generic], data_hash: str, threads: int = 0) -> Bundle:
+def recalibrate(
+    bundle: Bundle,
+    version: int,
+    rows: NDArray[np.generic],
+    data_hash: str,
+    threads: int = 0,
+    groups: Groups | None = None,
+) -> Bundle:
     """
     *bundle* as *version*, calibrated on *rows* alone; what was measured with the old calibration is left out.
+
+    *groups*: of these rows; None: not in groups, whatever the bundle was.
 
     The report is left out too, for it shows the old thresholds; the log of the fit stays, so that a new one can show
     it. The samples K stay those of the bundle, and so do the statistics of its reference rows; a bundle of before there
@@ -42,6 +52,7 @@ def recalibrate(bundle: Bundle, version: int, rows: NDArray[np.generic], data_ha
         mask_bins=old.mask_bins,
         reference={key: array for key, array in bundle.calibration.items() if key.startswith(REFERENCE)},
         members=old.members,
+        groups=groups,
     )
     training: dict[str, JsonValue] = {
         **old.training,
@@ -53,6 +64,7 @@ def recalibrate(bundle: Bundle, version: int, rows: NDArray[np.generic], data_ha
         "data": old.data.model_copy(update={"rows": {**old.data.rows, "calibration": len(rows)}}),
         "training": training,
         "calibrated": found.entries,
+        "groups": found.groups,
         "evaluation": {},
     }
     log = {name: content for name, content in bundle.report.items() if name == LOG}

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from service.bundle import Arrays, Bundle
 from service.engine import Engine
 from service.ensemble import Ensemble, p_values, together
+from service.groups import Grouping
 from service.inputs import Inputs
+from service.manifest import ALL, Calibrated, Manifest
 from service.scores import PLAIN, SCORE_OUTPUTS
 from training.masks import bins_of
 from training.support import levels_of_column
@@ -78,15 +80,23 @@ def p_values_of(bundle: Bundle, x: Array, ranked: Floats, kind: str) -> Floats:
     """
     The p-values of rows by what *ranked*, (M, n), has of them, see `ranked_of`, as the service has them: (n,).
 
-    NaN where a row lacks more than any calibration row could.
+    With groups: as it has them at the default alpha. NaN where a row lacks more than any calibration row could.
     """
     manifest, p = bundle.manifest, np.full(len(x), np.nan)
-    bins = bins_of(x, manifest.inputs, manifest.mask_bins)
-    for entry in manifest.calibrated:
-        if (entry.kind, entry.samples) == (kind, manifest.scoring.samples):
-            rows = bins == entry.mask_bin
-            p[rows] = p_values(bundle.calibration, entry, ranked[:, rows])
+    grouping = Grouping(manifest)
+    bins, groups = bins_of(x, manifest.inputs, manifest.mask_bins), grouping.of(x)
+    for entry in entries_of(manifest, kind):
+        for group in np.unique(groups).tolist():
+            rows = (bins == entry.mask_bin) & (groups == group)
+            judge, _ = grouping.judge(entry, group, manifest.scoring.alpha)
+            p[rows] = p_values(bundle.calibration, judge, ranked[:, rows])
     return p
+
+
+def entries_of(manifest: Manifest, kind: str) -> list[Calibrated]:
+    """What *kind* is calibrated with for the default K, one a mask bin: of all groups together."""
+    fitting = (entry for entry in manifest.calibrated if entry.group == ALL)
+    return [entry for entry in fitting if (entry.kind, entry.samples) == (kind, manifest.scoring.samples)]
 
 
 def draws_of(bundle: Bundle, seed: int) -> NDArray[np.float32]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from service.manifest import ALL
 from training.baselines import NAMES
 from training.contest import LABELLED, norm_alarm, verdict
 
@@ -29,12 +30,17 @@ def lines(evaluation: Mapping[str, Any]) -> list[str]:
         f"{'KL per latent, largest first':<34}{'  '.join(f'{v:.2f}' for v in kl[:12])}{' ...' if len(kl) > 12 else ''}"
     )
     for row in evaluation.get("false_alarms", []):
-        low, high = row["interval"]
-        verdict = "inside" if row["inside"] else "OUTSIDE"
         label = f"false alarms at alpha {row['alpha']:g}"
         if row["mask_bin"]:
             label += ", {:g} to {:g} % missing".format(*(100 * share for share in row["missing"]))
-        out.append(f"{label:<34}{row['rate']:>10.4f} {verdict} the 90 % interval {low:.4f} to {high:.4f}")
+        if row["group"] != ALL:
+            label += f", {row['group']}"
+        told = f"by {row['by']} rows, too few of its own"
+        if row["interval"] is not None:
+            told = "{} the 90 % interval {:.4f} to {:.4f}".format(
+                "inside" if row["inside"] else "OUTSIDE", *row["interval"]
+            )
+        out.append(f"{label:<34}{row['rate']:>10.4f} {told}")
     for kind, value in evaluation.get("auroc", {}).items():
         out.append(f"{f'AUROC of {kind}':<34}{value:>10.4f} ({evaluation['anomalies']} labelled anomalies)")
     out += _alphas(evaluation.get("alphas"))

@@ -1,13 +1,14 @@
 """
 Do false-alarm rates hold? How often the flagged share of held-out normals lies inside its 90 % interval.
 
-    python -m benchmarks.false_alarms known | together | pools | random | fresh | dealt | page
+    python -m benchmarks.false_alarms known | together | pools | random | fresh | dealt | groups | page
 
 `known`: scores of known distributions. `together`: false discoveries among such scores. `pools`: one model a data set,
 random partitions of rows that it has not seen. `random`: the same with values missing at random. `fresh`: everything
 drawn and fitted anew for each split, judged by the service's own code. `dealt`: the tables of benchmarks/missing.md,
-fitted anew for each split. Each keeps its counts in --output; the last four go on where they stopped. `page` prints the
-page of what is there. --data is the folder of the data sets (adbench/*.npz, mnist/).
+fitted anew for each split. `groups`: one model, rows calibrated by site and all together. Each keeps its counts in
+--output; pools, random, fresh and dealt go on where they stopped. `page` prints the page of what is there. --data is
+the folder of the data sets (adbench/*.npz, mnist/).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.false_alarms import known, page, pools, refits, together
+from benchmarks.false_alarms import grouped, known, page, pools, refits, together
 from benchmarks.false_alarms.tally import Tally
 from service.engine import Engine
 from training.by_modules import scorer
@@ -31,19 +32,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure a part, or print the page."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.false_alarms", description=__doc__)
     add = parser.add_argument
-    add("part", choices=("known", "together", "pools", "random", "fresh", "dealt", "page"))
+    add("part", choices=("known", "together", "pools", "random", "fresh", "dealt", "groups", "page"))
     add("--data", type=Path, default=Path("../shared/data"), help="folder of the data sets")
     add("--output", type=Path, default=Path("build/false-alarms"), help="folder of the counts")
-    add("--splits", type=int, default=0, help="default 5000 for known and together, 1000 for pools, else 200")
-    add("--epochs", type=int, default=30, help="of each fit of fresh and dealt; those of pools are `vae-train fit`'s")
+    add("--splits", type=int, default=0, help="default 5000 for known, together, 1000 for pools, groups, else 200")
+    add("--epochs", type=int, default=30, help="of fits of fresh, dealt, groups; those of pools are `vae-train fit`'s")
     add("--minutes", type=float, default=8, help="no new fit after that")
     options = parser.parse_args(arguments)
     options.output.mkdir(parents=True, exist_ok=True)
     until = time.monotonic() + 60 * options.minutes
     if options.part == "page":
         print(page.page(options.output))
-    elif options.part == "known":
-        _keep(options.output / "known.json", known.measure(options.splits or 5000))
+    elif options.part in ("known", "groups"):
+        groups = options.part == "groups"
+        found = (
+            grouped.measure(options.splits or 1000, options.epochs) if groups else known.measure(options.splits or 5000)
+        )
+        _keep(options.output / f"{options.part}.json", found)
     elif options.part == "together":
         (options.output / "together.md").write_text("\n".join(together.lines(options.splits or 5000)) + "\n")
     elif options.part == "pools":

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from scipy.stats import binom
 
+from benchmarks.false_alarms.grouped import BY_OWN
 from benchmarks.false_alarms.tally import ALPHAS, FIRST, SLACK, Tally
 from service.scores import SCORE_OUTPUTS
 
@@ -30,6 +31,8 @@ def page(folder: Path) -> str:
     dealt = {file.stem.removeprefix("dealt-"): _counted(file) for file in sorted(folder.glob("dealt-*.jsonl"))}
     if dealt:
         parts.append("\n".join(("### Small tables, fitted anew for each split\n", *_dealt(dealt))))
+    if (file := folder / "groups.json").exists():
+        parts.append("\n".join(("### Groups\n", *_groups(_kept(file)))))
     if (file := folder / "together.md").exists():
         parts.append(f"### Rows flagged together\n\n{file.read_text().strip()}")
     return "\n\n".join(parts)
@@ -84,6 +87,26 @@ def _pools(pools: dict[str, Cells]) -> Iterator[str]:
     yield "\n" + _verdict(every)
     told = (f"{name} {max(tally.splits for tally in cells.values()):,}" for name, cells in pools.items())
     yield f"Splits: {', '.join(told)}."
+
+
+def _groups(cells: Cells) -> Iterator[str]:
+    yield "| rows of | judged by | alpha | flagged, by kind | by the law | near it | inside, of splits | by the law |"
+    yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
+    for name, by in dict.fromkeys(tuple(key.split("|")[1:3]) for key in cells):
+        for alpha in map(str, ALPHAS):
+            some = [tally for key, tally in cells.items() if key.split("|")[1:] == [name, by, alpha]]
+            if some:
+                yield _line(
+                    name,
+                    by,
+                    alpha,
+                    _range([tally.flagged / tally.rows for tally in some], 4),
+                    f"{some[0].mean / some[0].rows:.4f}",
+                    f"{sum(tally.held for tally in some)} of {len(some)}",
+                    _range([100 * tally.inside / tally.splits for tally in some], 1),
+                    _range([100 * tally.chance / tally.splits for tally in some], 1),
+                )
+    yield "\nBy its own rows: " + _verdict(tally for key, tally in cells.items() if f"|{BY_OWN}|" in key)
 
 
 def _fresh(cells: Cells) -> Iterator[str]:

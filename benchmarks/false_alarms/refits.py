@@ -20,12 +20,13 @@ from benchmarks.false_alarms.pools import DRAWS, Counted, at_random
 from benchmarks.false_alarms.tally import ALPHAS, count
 from benchmarks.missing import Table, deal, own_tables, read
 from service import calibration
-from service.anomaly import Anomaly, Scored
+from service.anomaly import Anomaly
 from service.bundle import Bundle
 from service.engine import Engine
 from service.inputs import Column, Inputs
 from service.manifest import Data
 from service.reference import Reference
+from service.scored import Scored
 from service.scores import SCORE_OUTPUTS
 from training.assemble import HeldOut, build_bundle
 from training.by_modules import scorer

@@ -158,6 +158,8 @@ def _models(served: Served) -> list[Model]:
     if served.rows.inputs.missing:
         x += (Tensor(MASK, "BOOL", x[0].shape, optional=True),)
         scores += _MISSING
+    if served.manifest.groups is not None:
+        scores += _GROUPS
     if inputs.windows is not None:
         scores += _WINDOWS
     by_row = inputs.windows is None  # else x is one series, of which the rows are made
@@ -224,6 +226,12 @@ _SCORES = (
 _MISSING = (
     Tensor("missing.row", "INT64", (FREE,)),
     *(Tensor(f"missing.{name}", "FP64", (FREE,)) for name in ("share", "threshold", "lower", "upper")),
+)
+_GROUPS = (
+    Tensor("groups.row", "INT64", (FREE,)),
+    Tensor("groups.group", "BYTES", (FREE,)),
+    *(Tensor(f"groups.{name}", "FP64", (FREE,)) for name in ("threshold", "lower", "upper")),
+    Tensor("groups.reason", "BYTES", (FREE,)),
 )
 _WINDOWS = (
     *(Tensor(f"windows.{name}", "INT64", (FREE,)) for name in ("first", "last")),

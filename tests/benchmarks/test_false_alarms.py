@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import betabinom
 
-from benchmarks.false_alarms import known, page, pools, refits, together
+from benchmarks.false_alarms import grouped, known, page, pools, refits, together
 from benchmarks.false_alarms.__main__ import main
 from benchmarks.false_alarms.tally import ALPHAS, Tally, count, law, partitions
 from benchmarks.missing import Table
@@ -135,6 +135,21 @@ def test_a_table_too_small_for_an_alpha_is_not_counted_there() -> None:
     found = refits.dealt(Table("small", rows, rows), 0, 1)
     assert set(found) == {f"{kind}|nothing|0|0.05" for kind in SCORE_OUTPUTS}
     assert all((n, m) == (33, 33) for n, m, _ in found.values())
+
+
+def test_groups_hold_by_their_own_rows_and_not_by_all(tmp_path: Path) -> None:
+    """The noisy site has too many false alarms where it is judged by all; the page tells both."""
+    found = grouped.measure(30, epochs=2)
+    assert {tuple(key.split("|")[:3]) for key in found} == set(
+        itertools.product(SCORE_OUTPUTS, grouped.SITES, (grouped.BY_ALL, grouped.BY_OWN))
+    )
+    own = [tally for key, tally in found.items() if f"|{grouped.BY_OWN}|" in key]
+    assert all(abs(tally.deviation) < 4 for tally in own)
+    assert found[f"nll|west|{grouped.BY_ALL}|0.05"].deviation > 6
+    (tmp_path / "groups.json").write_text(json.dumps({key: tally.as_json() for key, tally in found.items()}))
+    told = page.page(tmp_path)
+    assert "| north | its own rows | 0.05 |" in told
+    assert "By its own rows: " in told
 
 
 def test_what_was_measured_is_kept_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

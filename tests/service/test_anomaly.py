@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from scipy import special, stats
 
 from service import calibration
-from service.anomaly import Anomaly, Plan, Scored
+from service.anomaly import Anomaly, Plan
 from service.bundle import Bundle, open_bundle
 from service.engine import Engine
 from service.errors import Unsupported
+from service.scored import Scored
 from service.scores import FEATURE_OUTPUTS, SCORE_OUTPUTS
 from tests.bundles import TABLE, make_bundle, make_older, table_rows
 

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from service import calibration
-from service.anomaly import Scored
 from service.bundle import Bundle, open_bundle, pack_arrays
 from service.engine import ATOL, RTOL, Engine, bucket, deviation
 from service.errors import BundleError, EngineError
+from service.scored import Scored
 from service.vae import VAE, Work
 from tests.bundles import edit_manifest, reseal, table_rows
 

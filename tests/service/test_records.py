@@ -388,7 +388,7 @@ def test_a_row_with_nothing_observed_is_refused_or_flagged(bundle: Path, tmp_pat
 
 def test_alpha_that_the_calibration_rows_do_not_allow_leaves_rows_undecided(bundle: Path, tmp_path: Path) -> None:
     """Of every bin, with the reason."""
-    few = make_mixed(tmp_path / "few", rows=10)
+    few = make_mixed(tmp_path / "few", mixed_rows(10, seed=7))
     with Server(few) as server:
         reply = post(server, "/v1/anomaly-score", {"records": records_of(X)})
     assert reply["threshold"] is None

@@ -19,7 +19,7 @@ from training.__main__ import main
 from training.evaluate import evaluate
 from training.labelled import choices, rates
 from training.output import write
-from training.scorer import p_values_of, run_scorer, scores_of
+from training.scorer import p_values_of, run_scorer, ranked_of
 from training.table import lines
 
 Floats = NDArray[np.float64]
@@ -133,7 +133,7 @@ def test_the_p_values_are_those_of_the_service_with_and_without_missing_values(f
                 engine, bundle.manifest.inputs, one.test, bundle.eps[: plan.entry.samples], plan.outputs
             )
             want = anomaly.judge(plan, one.test, outputs).p_values
-            got = p_values_of(bundle, one.test, scores_of(bundle, engine, one.test)[kind], kind)
+            got = p_values_of(bundle, one.test, ranked_of(bundle, engine, one.test)[kind], kind)
             np.testing.assert_array_equal(got, want)
 
 

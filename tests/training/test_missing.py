@@ -367,7 +367,7 @@ def test_false_alarms_hold_in_every_bin(gappy: Fitted) -> None:
         manifest = gappy.bundle.manifest.model_copy(update={"calibrated": found.entries})
         bundle = replace(gappy.bundle, manifest=manifest, calibration=found.arrays)
         complete = next(e for e in found.entries if (e.kind, e.mask_bin) == ("nll", 0)).thresholds[0].threshold
-        for row in false_alarms(bundle, engine, test, np.zeros(0), seed):
+        for row in false_alarms(bundle, engine, test, np.zeros((1, 0)), seed):
             assert isinstance(row, dict)
             assert isinstance(row["mask_bin"], int)
             if row["alpha"] == 0.1:

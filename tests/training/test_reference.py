@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import cast
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -12,9 +9,9 @@ from scipy import stats
 from sklearn.covariance import LedoitWolf
 
 from service.engine import Engine
-from service.inputs import Column, Inputs
 from service.reference import COVARIANCE, LEVELS, MEAN, PARTS, Reference
 from service.scores import SCORE_OUTPUTS
+from tests.training.itself import ITSELF, inputs_of
 from tests.training.small import Fitted, gappy_inputs, gaps, table
 from training.calibrate import calibrate
 from training.reference import FLOOR_LATENT, FLOOR_NATS, FLOOR_RANK, MOST_ROWS, reference_of
@@ -22,29 +19,6 @@ from training.scorer import outputs_of, run_scorer
 
 Array = NDArray[np.generic]
 Floats = NDArray[np.float64]
-
-
-class Itself:
-    """In the place of an engine: a row is encoded as itself, and as likely as the standard normal makes it."""
-
-    def run(self, graph: str, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
-        """The outputs of the scorer for rows x, the same for every draw."""
-        assert graph == "scorer"
-        x, draws = np.asarray(inputs["x"], np.float64), np.ones(len(inputs["eps"]))
-        half = 0.5 * np.square(x)
-        nll = half.sum(axis=1, keepdims=True) * draws
-        found = {"mu": x, "kl": half, "log_px_z": -nll, "log_w": -nll - half[:, :1]}
-        found |= {"feature_nll_iw": half, "feature_nll_mean": half}
-        return {name: found[name].astype(np.float32) for name in outputs}
-
-
-ITSELF = cast("Engine", Itself())  # of an engine, calibration uses `run` alone
-
-
-def inputs_of(columns: int) -> Inputs:
-    """A table of numbers that are all there."""
-    named = tuple(Column(name=f"x{c}") for c in range(columns))
-    return Inputs(kind="table", shape=(columns,), dtype="float64", columns=named, clamp=100.0)
 
 
 def of_itself(x: Floats) -> dict[str, Array]:

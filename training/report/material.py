@@ -19,7 +19,7 @@ from service.bundle import Bundle
 from service.engine import Engine
 from service.manifest import Calibrated, Manifest
 from training.baselines import thinned
-from training.scorer import chunks, draws_of, run_scorer, scores_of
+from training.scorer import chunks, draws_of, entries_of, run_scorer, scores_of
 
 Array = NDArray[np.generic]
 Floats = NDArray[np.float64]
@@ -111,9 +111,7 @@ class Material:
     @cached_property
     def entry(self) -> Calibrated | None:
         """The calibration of the default score; None where the bundle has none."""
-        scoring = self.manifest.scoring
-        fitting = (e for e in self.manifest.calibrated if (e.kind, e.samples) == (scoring.kind, scoring.samples))
-        return next(fitting, None)
+        return next(iter(entries_of(self.manifest, self.manifest.scoring.kind)), None)
 
     def encode(self, x: Array) -> tuple[Floats, Floats]:
         """Encode rows: (n, *shape) -> mu, logvar, (n, L) each."""

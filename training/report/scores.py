@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service import calibration
+from service.manifest import ALL
 from training.report.drawing import ALARM, DATA, INK, MODEL, MUTED, Inline, plot, steps, within
 from training.report.material import Material
 from training.report.page import Cell, Key, Panel, Section, Table, Verdict
@@ -63,7 +65,7 @@ def _verdicts(material: Material, limit: float | None) -> tuple[Verdict, ...]:
 
 def false_alarm_verdict(material: Material) -> tuple[Verdict, ...]:
     """Whether held-out normals are flagged as often as promised, at the default alpha or the nearest calibrated."""
-    rows = material.evaluation.get("false_alarms") or []
+    rows = [row for row in material.evaluation.get("false_alarms") or [] if row["group"] == ALL]
     if not rows:
         return ()
     alpha = material.manifest.scoring.alpha
@@ -78,20 +80,30 @@ def false_alarm_verdict(material: Material) -> tuple[Verdict, ...]:
 
 
 def _alphas(material: Material) -> Table:
-    bins = any(row["mask_bin"] for row in material.evaluation["false_alarms"])
+    found = material.evaluation["false_alarms"]
+    bins, groups = any(row["mask_bin"] for row in found), any(row["group"] != ALL for row in found)
     rows = tuple(
         (
+            *([Cell(row["group"], words=True)] if groups else []),
             *([Cell(_share(row["missing"]), words=True)] if bins else []),
             Cell(f"{row['alpha']:g}"),
             Cell(f"{row['flagged']:,}"),
             Cell(percent(row["rate"], 2)),
-            Cell(f"{percent(row['interval'][0], 2)} to {percent(row['interval'][1], 2)}"),
-            Cell("inside" if row["inside"] else "outside", words=True),
+            *_promise(row),
         )
-        for row in material.evaluation["false_alarms"]
+        for row in found
     )
     head = ("alpha", "flagged", "false alarms", "90 % interval", "the rate is")
-    return Table(("missing", *head) if bins else head, rows)
+    return Table((*(["rows"] if groups else []), *(["missing"] if bins else []), *head), rows)
+
+
+def _promise(row: Mapping[str, Any]) -> tuple[Cell, Cell]:
+    """The interval, and whether the rate is inside; of a group with too few calibration rows there is none."""
+    if row["interval"] is None:
+        return Cell("too few calibration rows", words=True), Cell(f"by {row['by']} rows", words=True)
+    low, high = row["interval"]
+    inside = "inside" if row["inside"] else "outside"
+    return Cell(f"{percent(low, 2)} to {percent(high, 2)}"), Cell(inside, words=True)
 
 
 def _share(ends: Sequence[float]) -> str:

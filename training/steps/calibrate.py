@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 
 from service.bundle import open_bundle
+from training.groups import groups_by
 from training.output import PAGE, next_version
 from training.parts import held_out
 from training.recalibrate import recalibrate
@@ -19,7 +20,12 @@ def run(options: Namespace) -> None:
     dataset = as_known(options, Schema.of(bundle.manifest))
     x = held_out(dataset, bundle.manifest).x
     model_dir = bundle.path.parent
-    made = recalibrate(bundle, next_version(model_dir), x, dataset.hash, options.threads)
+    inputs, known = bundle.manifest.inputs, bundle.manifest.groups
+    if options.groups is not None:
+        groups = groups_by(options.groups, inputs, x)
+    else:
+        groups = None if known is None else groups_by(known.column, inputs, x, known)
+    made = recalibrate(bundle, next_version(model_dir), x, dataset.hash, options.threads, groups)
     write_bundle(options, model_dir, made)
     if PAGE in bundle.report:
         say(

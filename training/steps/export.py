@@ -9,6 +9,7 @@ import numpy as np
 from training import checkpoint
 from training.assemble import HeldOut, build_bundle
 from training.errors import DataError, TrainingError
+from training.groups import groups_by
 from training.output import next_version
 from training.parts import Dealing, Unseen, deal
 from training.schema import Schema
@@ -32,9 +33,11 @@ def run(options: Namespace) -> None:
             f"those of epoch {at.best_epoch}" if at.best_epoch else f"those after {at.step} steps of the first epoch"
         )
         warn(f"{options.checkpoint} is an unfinished fit (epoch {at.epoch}); the weights are {which}")
+    if options.groups and options.data is None:
+        raise DataError("--groups is of calibration rows: say by --data which")
     records = read_log(options.log) if options.log else []
     nothing = np.zeros((0, *found.inputs.shape), found.inputs.dtype)
-    rows, unseen = HeldOut(nothing, nothing), None
+    rows, unseen, groups = HeldOut(nothing, nothing), None, None
     if options.data is not None:
         known = None if found.inputs.columns is None else Schema.known(found.inputs, found.training, "the checkpoint")
         dataset = as_known(options, known)
@@ -43,6 +46,7 @@ def run(options: Namespace) -> None:
                 f"{dataset.source} is not the data that the checkpoint was fitted to: export without --data, "
                 "or export with that data and calibrate on this one"
             )
+        groups = groups_by(options.groups, found.inputs, dataset.x)
         parts = deal(dataset, Dealing.of(found.training))
         rows, unseen = HeldOut.of(parts), Unseen.of(parts)
     bundle = build_bundle(
@@ -55,6 +59,7 @@ def run(options: Namespace) -> None:
         seed=options.seed,
         threads=options.threads,
         draws=options.draws,
+        groups=groups,
         told=lambda line: say(options, line),
     )
     if unseen is not None:

@@ -18,7 +18,7 @@ import torch
 from lightning_fabric import Fabric
 from pydantic import JsonValue
 
-from service.manifest import Data
+from service.manifest import Data, Groups
 from training import checkpoint, devices, resume
 from training.assemble import HeldOut, build_bundle
 from training.binarize import binary_inputs
@@ -28,6 +28,7 @@ from training.defaults import default_config, default_options
 from training.errors import FitError, Interrupted
 from training.fit import FitOptions, FitResult, fit
 from training.fit_log import FitLog
+from training.groups import groups_by
 from training.interrupt import Interrupt, Terminated, terminable
 from training.likelihoods.choose import Family, as_they_are
 from training.models.mlp import VAE, VAEConfig, ensemble
@@ -53,11 +54,10 @@ class _Job:
     checkpoint: Path
     log: Path
     fold: int
+    groups: Groups | None
 
 
-_FOLD_SEEDS = (
-    2**40
-)  # from the seed of one fold to that of the next: no two seeds that people take have a fold in common
+_FOLD_SEEDS = 2**40  # from one fold to the next: no two seeds that people take have the seed of a fold in common
 
 
 def run(options: Namespace) -> None:
@@ -102,6 +102,7 @@ def _write(
                 seed=options.seed,
                 threads=options.threads,
                 draws=options.draws,
+                groups=job.groups,
                 told=lambda line: say(options, line),
             )
             say(options, "making the report")
@@ -119,6 +120,8 @@ def _jobs(options: Namespace, file: Path, log: Path, fabric: Fabric) -> list[_Jo
     folds = options.folds
     if folds > 1 and options.calibration is not None:
         raise FitError(f"--folds {folds} calibrates on all rows but the test rows: leave --calibration away")
+    if folds > 1 and options.groups:
+        raise FitError(f"--folds {folds}: with --groups calibration rows must be set apart: leave one of them away")
     dataset = to_fit(options, fabric.is_global_zero)
     if folds > 1 and dataset.places is not None:
         raise FitError(f"--folds {folds}: windows of a series cannot be dealt out in folds: leave it away")
@@ -145,6 +148,7 @@ def _job(options: Namespace, dataset: Dataset, fold: int, file: Path, log: Path,
         for rows in (dataset.x, dataset.test):
             if rows is not None:
                 require_support(rows, dataset.inputs, likelihood, options.levels)
+    groups = groups_by(options.groups, dataset.inputs, dataset.x)
     made_of = dataset.hash
     parts = deal(dataset, dealing, use_up=options.folds == 1, fold=fold)
     config = replace(
@@ -202,6 +206,7 @@ def _job(options: Namespace, dataset: Dataset, fold: int, file: Path, log: Path,
         checkpoint=file,
         log=log,
         fold=fold,
+        groups=groups,
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from service.bundle import Bundle
 from service.calibration import rows_needed
+from service.manifest import Manifest
 from training import table
 from training.errors import TrainingError
 from training.output import require_writable, write
@@ -44,6 +45,19 @@ def write_bundle(options: Namespace, model_dir: Path, bundle: Bundle) -> None:
             f"{needed}: requests must name an alpha of {_least_alpha(calibrated[0].rows):g} or more, or is_anomaly is "
             "null; more calibration rows help"
         )
+    elif few := _few(bundle.manifest, needed):
+        warn(
+            f"groups with fewer than the {needed} calibration rows that alpha {scoring.alpha}, the default, needs: "
+            f"{', '.join(few)}; their rows are judged by those of all groups, and replies say so"
+        )
+
+
+def _few(manifest: Manifest, needed: int) -> list[str]:
+    """The groups of complete rows with fewer than *needed* calibration rows, and how many they have."""
+    scoring, names = manifest.scoring, () if manifest.groups is None else manifest.groups.names
+    score = scoring.kind, scoring.samples, 0
+    rows = {e.group: e.rows for e in manifest.calibrated if (e.kind, e.samples, e.mask_bin) == score}
+    return [f"{name} ({rows.get(name, 0)})" for name in names if rows.get(name, 0) < needed]
 
 
 def _least_alpha(rows: int) -> float:
