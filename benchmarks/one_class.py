@@ -31,7 +31,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
-from service.manifest import Scoring
+from service.calibrated import Scoring
 from service.scores import SCORE_OUTPUTS, score
 from training.by_modules import scorer
 from training.data import from_arrays

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from service import calibration, scores
 from service.bundle import CALIBRATION, Bundle
+from service.calibrated import ALL, Calibrated
 from service.calls import Rows
 from service.discoveries import Discoveries, discover
 from service.ensemble import Ensemble, folds_of, p_values, together
 from service.errors import BundleError, Unsupported, counted
 from service.explanations import Explanations, FeaturePart, SensorPart
 from service.groups import Grouping
-from service.manifest import ALL, Calibrated
 from service.scored import Components, Grouped, Masked, Scored
 
 Array = NDArray[np.generic]

@@ -25,9 +25,10 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from service import onnx_file, reference
+from service.calibrated import ALL
 from service.ensemble import folds_of
 from service.errors import BundleError
-from service.manifest import ALL, SCHEMA_VERSION, Manifest
+from service.manifest import SCHEMA_VERSION, Manifest
 
 SUMS, MANIFEST, EPS, CALIBRATION, GOLDEN = "SHA256SUMS", "manifest.json", "eps.npy", "calibration.npz", "golden.npz"
 REPORT = "report.html"

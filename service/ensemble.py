@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service import calibration
-from service.manifest import Calibrated
+from service.calibrated import Calibrated
 from service.reference import Reference, of_member
 
 Array = NDArray[np.generic]

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from service import calibration
 from service.bundle import Bundle
+from service.calibrated import Calibrated
 from service.calls import Rows
 from service.errors import Unsupported
-from service.manifest import Calibrated
 from service.scores import FEATURE_OUTPUTS
 
 Array = NDArray[np.generic]

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service import calibration
+from service.calibrated import ALL, Calibrated, Groups
 from service.inputs import Inputs
-from service.manifest import ALL, Calibrated, Groups, Manifest
+from service.manifest import Manifest
 
 Array = NDArray[np.generic]
 Indices = NDArray[np.int64]

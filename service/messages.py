@@ -12,8 +12,8 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import TypeAliasType
 
+from service.calibrated import Alpha, ScoreKind
 from service.latent import MAX_SEED
-from service.manifest import Alpha, ScoreKind
 
 MAX_INTEGER = 2**53 - 1  # beyond it JSON's numbers are not the same whole number to everybody (RFC 8259, 6)
 

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service import calibration
+from service.calibrated import ALL, Calibrated, ScoreKind
 from service.latent import normal_quantile
-from service.manifest import ALL, Calibrated, Manifest, ScoreKind
+from service.manifest import Manifest
 from service.scores import PLAIN, SCORE_OUTPUTS, score
 
 Array = NDArray[np.generic]

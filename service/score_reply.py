@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from service.manifest import Alpha, ScoreKind
+from service.calibrated import Alpha, ScoreKind
 from service.replies import Absent, ModelId, Reply
 
 Probability = Annotated[float, Field(ge=0, le=1)]

@@ -20,22 +20,11 @@ from torch import Tensor, nn
 
 from service import calibration
 from service.bundle import pack_array, pack_arrays, write_bundle
+from service.calibrated import Calibrated, Groups, ScoreKind, Scoring
 from service.engine import Engine
 from service.groups import groups_of
 from service.inputs import Column, Inputs
-from service.manifest import (
-    Calibrated,
-    Capabilities,
-    Data,
-    Graph,
-    GraphName,
-    Groups,
-    Latent,
-    Likelihood,
-    Manifest,
-    ScoreKind,
-    Scoring,
-)
+from service.manifest import Capabilities, Data, Graph, GraphName, Latent, Likelihood, Manifest
 from service.manifest import Tensor as TensorSpec
 from service.reference import Reference
 from training.reference import reference_of

@@ -74,6 +74,7 @@ LAYERS = (
     ("codec.support", "codec.table", "ensemble"),
     ("codec.columns", "groups", "reference"),
     ("manifest", "windows"),
+    ("calibrated",),
     (
         "allocator",
         "calibration",
@@ -110,6 +111,7 @@ LEAVES = {
 SHARED = {
     "inputs",
     "manifest",
+    "calibrated",
     "bundle",
     "scores",
     "groups",
@@ -277,18 +279,32 @@ def test_the_arrows_of_the_request_path_are_those_that_are_documented() -> None:
     wire = {"codec.form", "codec.json", "codec.npy", "codec.pictures", "codec.sheets", "codec.tensors"}
     for module in codecs - {"service.codec.slices"}:  # JSON in slices
         assert not wire & of("service", imports(module)), "a wire format knows of no other"
-    assert of("service", imports("service.manifest")) == {"inputs"}
-    assert of("service", imports("service.messages")) == {"latent", "manifest"}
+    assert of("service", imports("service.manifest")) == {"calibrated", "inputs"}
+    assert of("service", imports("service.calibrated")) == {"inputs"}
+    assert of("service", imports("service.messages")) == {"calibrated", "latent"}
     assert of("service", imports("service.replies")) == {"latent", "messages"}
-    assert of("service", imports("service.score_reply")) == {"manifest", "replies"}
-    assert of("service", imports("service.groups")) == {"calibration", "inputs", "manifest"}
+    assert of("service", imports("service.score_reply")) == {"calibrated", "replies"}
+    assert of("service", imports("service.groups")) == {"calibrated", "calibration", "inputs", "manifest"}
     assert of("service", imports("service.descriptions")) == {"manifest", "replies"}
     assert not wire & of("service", imports("service.operations"))
     assert of("service", imports("service.batcher")) == {"calls", "errors", "pace", "queues", "spent"}
     assert of("service", imports("service.queues")) == {"calls"}
     assert of("service", imports("service.calls")) == {"errors", "spent"}
-    assert of("service", imports("service.bundle")) == {"ensemble", "errors", "manifest", "onnx_file", "reference"}
-    assert of("service", imports("service.reference")) == {"calibration", "latent", "manifest", "scores"}
+    assert of("service", imports("service.bundle")) == {
+        "calibrated",
+        "ensemble",
+        "errors",
+        "manifest",
+        "onnx_file",
+        "reference",
+    }
+    assert of("service", imports("service.reference")) == {
+        "calibrated",
+        "calibration",
+        "latent",
+        "manifest",
+        "scores",
+    }
     assert of("service", imports("service.engine")) == {"bundle", "errors", "provider"}
     assert {"batcher", "engine"} <= of("service", imports("service.vae"))
     assert not of("service", imports("service.vae")) & (wire | {"codec.rows", "http.exchange", "metrics"})

@@ -15,12 +15,12 @@ import pytest
 from PIL import Image
 
 from service.api import ROUTES
+from service.calibrated import Scoring
 from service.codec import form, jpeg, npy, png, sheets, tensors
 from service.codec.bound import SPARE
 from service.codec.fields import MAX_QUERY
 from service.errors import ServiceError
 from service.http import headers, outlet, protocol
-from service.manifest import Scoring
 from service.messages import AnomalyScoreOptions
 from service.metrics import Metrics
 from service.settings import Settings

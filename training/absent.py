@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.bundle import Arrays
+from service.calibrated import Calibrated
 from service.engine import Engine
 from service.inputs import Inputs
-from service.manifest import Calibrated
 from service.reference import Encodings, Reference
 from service.scores import FEATURE_OUTPUTS, PLAIN
 from training import masks

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from service.bundle import Bundle
+from service.calibrated import Groups, Scoring
 from service.engine import Engine
 from service.inputs import Inputs
-from service.manifest import Capabilities, Data, GraphName, Groups, Latent, Manifest, Operation, Scoring
+from service.manifest import Capabilities, Data, GraphName, Latent, Manifest, Operation
 from training.by_modules import scorer
 from training.calibrate import SAMPLES, Calibration, Fold, calibrate, cross_calibrate
 from training.evaluate import evaluate

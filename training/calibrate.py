@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from service import calibration
 from service.bundle import Arrays
+from service.calibrated import Calibrated, Groups, ScoreKind, Threshold
 from service.engine import Engine
 from service.ensemble import Ensemble, together
 from service.groups import groups_of
 from service.inputs import Inputs
-from service.manifest import Calibrated, Groups, ScoreKind, Threshold
 from service.reference import MEAN, fusion_keys, named
 from service.scores import FEATURE_OUTPUTS, PLAIN
 from training import masks

@@ -17,11 +17,11 @@ from pydantic import JsonValue
 
 from service import calibration
 from service.bundle import Bundle
+from service.calibrated import ALL
 from service.engine import Engine
 from service.ensemble import p_values, together
 from service.groups import NONE, Grouping
 from service.inputs import Inputs
-from service.manifest import ALL
 from training import masks
 from training.calibrate import ALPHAS
 from training.contest import contest

@@ -7,8 +7,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from service.calibrated import Groups
 from service.inputs import Inputs
-from service.manifest import Groups
 from training.errors import DataError
 from training.support import levels_of_column
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from service.bundle import Bundle
+from service.calibrated import Groups
 from service.engine import Engine
-from service.manifest import Groups
 from service.reference import REFERENCE
 from training.calibrate import calibrate
 from training.errors import TrainingError

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from sklearn.covariance import ledoit_wolf
 
 from service.bundle import Arrays
+from service.calibrated import Calibrated, ScoreKind
 from service.engine import Engine
 from service.inputs import Inputs
 from service.latent import normal_quantile
-from service.manifest import Calibrated, ScoreKind
 from service.reference import COVARIANCE, LEVELS, MEAN, PARTS, Encodings, Reference, fusion_keys
 from training import masks
 from training.absent import absent_nats

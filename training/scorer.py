@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.bundle import Arrays, Bundle
+from service.calibrated import ALL, Calibrated
 from service.engine import Engine
 from service.ensemble import Ensemble, p_values, together
 from service.groups import Grouping
 from service.inputs import Inputs
-from service.manifest import ALL, Calibrated, Manifest
+from service.manifest import Manifest
 from service.scores import PLAIN, SCORE_OUTPUTS
 from training.masks import bins_of
 from training.support import levels_of_column

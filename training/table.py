@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from service.manifest import ALL
+from service.calibrated import ALL
 from training.baselines import NAMES
 from training.contest import LABELLED, norm_alarm, verdict
 

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from benchmarks.likelihoods.kinds import Kind
 from service.bundle import Bundle
+from service.calibrated import Scoring
 from service.engine import Engine
-from service.manifest import Data, Scoring
+from service.manifest import Data
 from training import checkpoint
 from training.assemble import HeldOut, build_bundle
 from training.baselines import thinned

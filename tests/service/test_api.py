@@ -15,8 +15,8 @@ from scipy import stats
 
 from service.api import ROUTES
 from service.bundle import open_bundle
+from service.calibrated import ScoreKind
 from service.engine import Engine
-from service.manifest import ScoreKind
 from tests.bundles import image_rows, table_rows
 from tests.server import Server
 

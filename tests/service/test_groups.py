@@ -14,8 +14,9 @@ from scipy import stats
 
 from service import calibration
 from service.bundle import Bundle, open_bundle
+from service.calibrated import Calibrated, Groups
 from service.codec.table import Table
-from service.manifest import Calibrated, Groups, Manifest
+from service.manifest import Manifest
 from service.score_reply import AnomalyScoreReply
 from tests.mixed import COLUMNS, NAMES, K, make_mixed, masked, mixed_rows
 from tests.server import Server

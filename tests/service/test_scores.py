@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import special
 
-from service.manifest import ScoreKind
+from service.calibrated import ScoreKind
 from service.scores import FEATURE_OUTPUTS, PLAIN, SCORE_OUTPUTS, score
 
 KINDS = get_args(ScoreKind)

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from service.anomaly import Anomaly
 from service.bundle import open_bundle
+from service.calibrated import Groups
 from service.calibration import threshold
 from service.engine import Engine
 from service.groups import NONE, UNKNOWN, groups_of
 from service.inputs import Column, Inputs
-from service.manifest import Groups
 from service.reference import Reference
 from service.scores import SCORE_OUTPUTS
 from tests.training.itself import ITSELF
@@ -27,7 +27,7 @@ from training.groups import MOST_GROUPS, groups_by
 from training.parts import Dealing, deal
 from training.reference import reference_of
 from training.schema import Schema
-from training.scorer import p_values_of, run_scorer, ranked_of
+from training.scorer import p_values_of, ranked_of, run_scorer
 
 Floats = NDArray[np.float64]
 

@@ -19,7 +19,7 @@ from training.__main__ import main
 from training.evaluate import evaluate
 from training.labelled import choices, rates
 from training.output import write
-from training.scorer import p_values_of, run_scorer, ranked_of
+from training.scorer import p_values_of, ranked_of, run_scorer
 from training.table import lines
 
 Floats = NDArray[np.float64]

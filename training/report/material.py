@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.bundle import Bundle
+from service.calibrated import Calibrated
 from service.engine import Engine
-from service.manifest import Calibrated, Manifest
+from service.manifest import Manifest
 from training.baselines import thinned
 from training.scorer import chunks, draws_of, entries_of, run_scorer, scores_of
 

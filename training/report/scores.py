@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service import calibration
-from service.manifest import ALL
+from service.calibrated import ALL
 from training.report.drawing import ALARM, DATA, INK, MODEL, MUTED, Inline, plot, steps, within
 from training.report.material import Material
 from training.report.page import Cell, Key, Panel, Section, Table, Verdict

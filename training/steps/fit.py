@@ -18,7 +18,8 @@ import torch
 from lightning_fabric import Fabric
 from pydantic import JsonValue
 
-from service.manifest import Data, Groups
+from service.calibrated import Groups
+from service.manifest import Data
 from training import checkpoint, devices, resume
 from training.assemble import HeldOut, build_bundle
 from training.binarize import binary_inputs
