@@ -19,7 +19,7 @@ from lightning_fabric import Fabric
 from pydantic import JsonValue
 
 from service.manifest import Data
-from training import checkpoint, devices, resume
+from training import checkpoint, devices, resume, start
 from training.assemble import HeldOut, build_bundle
 from training.binarize import binary_inputs
 from training.checkpoint import Checkpoint
@@ -60,7 +60,8 @@ def run(options: Namespace) -> None:
     version = next_version(options.output)
     file = options.checkpoint or options.output / f"checkpoint-{version}.npz"
     log = options.log or options.output / f"fit-{version}.jsonl"
-    resume.require_apart({"--data": Path(options.data), "--checkpoint": file, "--log": log})
+    begun = {} if options.start is None else {"--start": options.start}
+    resume.require_apart({"--data": Path(options.data), "--checkpoint": file, "--log": log, **begun})
     for flag, place in (("--checkpoint", file), ("--log", log)):
         resume.require_file(flag, place)
     resume.require_log(log)
@@ -140,6 +141,9 @@ def _job(options: Namespace, file: Path, log: Path, fabric: Fabric) -> _Job:
         threads=options.threads,
         mask_rate=options.mask_rate,
         importance_samples=options.importance_samples,
+        gradient_draws=options.gradient_draws,
+        schedule=options.schedule,
+        adam_epsilon=options.adam_epsilon,
     )
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -149,6 +153,7 @@ def _job(options: Namespace, file: Path, log: Path, fabric: Fabric) -> _Job:
         "dealing": dealing.as_json(),
         "model": _plain(config),
         "options": _plain(fit_options),
+        "start": {"start": start.fingerprint(options.start)},
         "environment": {
             "device": fabric.device.type,
             "processes": fabric.world_size,
@@ -189,6 +194,9 @@ def _fitted(options: Namespace, job: _Job, fabric: Fabric, version: int | None) 
         now: Any = training["environment"]
         training = {**training, "environment": {**now, "resumed": there["resumed"] + 1}}
         told(options, f"going on in epoch {state.progress.epoch}, step {state.progress.step}, from {file}")
+    elif options.start is not None:
+        state = start.state_of(options.start, inputs, job.config)
+        told(options, f"starting at the weights of {options.start}")
     told(options, f"fitting on {devices.described(fabric)}")
 
     def save(now: State) -> None:
