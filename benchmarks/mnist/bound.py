@@ -73,19 +73,33 @@ def _of_image(
     vae: VAE, v: Tensor, mu: Tensor, logvar: Tensor, draws: int, place: tuple[int, int]
 ) -> tuple[float, float]:
     """L_K, and the mean over the draws of log p(x|z): of v (C,), mu and logvar (1, L)."""
-    total, most, log_sum = 0.0, -math.inf, 0.0
+    total, weights = 0.0, LogMean()
     for start in range(0, draws, AT_ONCE):
         shape = min(AT_ONCE, draws - start), vae.config.latent_dim
         eps = normals(shape, [place[0], _STREAM, place[1], start]).to(v.device)
         with torch.no_grad():
             z = reparameterize(mu, logvar, eps)  # (1, K, L)
             log_px_z = log_bernoulli(vae.decode(z.squeeze(0)), v).double()
-            log_w = log_px_z + latent_log_ratio(z, eps, logvar).squeeze(0).double()
             total += float(log_px_z.sum())
-            higher = max(most, float(log_w.max()))
-            log_sum = log_sum * math.exp(most - higher) + float((log_w - higher).exp().sum())
-            most = higher
-    return most + math.log(log_sum) - math.log(draws), total / draws
+            weights.add(log_px_z + latent_log_ratio(z, eps, logvar).squeeze(0).double())
+    return weights.value(), total / draws
+
+
+class LogMean:
+    """The log of the mean of exp(w) of all w so far, by their greatest and a sum below it: any number, any size."""
+
+    def __init__(self) -> None:
+        self._most, self._sum, self._count = -math.inf, 0.0, 0
+
+    def add(self, w: Tensor) -> None:
+        """More of them: (n,) float64, finite."""
+        higher = max(self._most, float(w.max()))
+        self._sum = self._sum * math.exp(self._most - higher) + float((w - higher).exp().sum())
+        self._most, self._count = higher, self._count + len(w)
+
+    def value(self) -> float:
+        """Of one w at least."""
+        return self._most + math.log(self._sum / self._count)
 
 
 def log_bernoulli(theta: Tensor, v: Tensor) -> Tensor:

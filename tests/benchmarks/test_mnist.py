@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from scipy.special import logsumexp
 from torch.nn import functional
 
 from benchmarks.mnist import bound
@@ -94,6 +95,18 @@ def test_an_image_has_its_figures_alone_and_among_others_with_any_threads(vae: V
     np.testing.assert_allclose(few.elbo, whole.elbo[:5], rtol=1e-6)
     other = bound.bounds(vae, x[:5], 1200, 4, 1)
     assert not np.allclose(other.log_px, few.log_px, rtol=1e-6)
+
+
+def test_a_running_mean_in_the_log_is_that_of_all_at_once() -> None:
+    """Wherever the greatest is, and where exp would overflow or vanish."""
+    generator = torch.Generator().manual_seed(0)
+    w = 3 * torch.randn(1000, generator=generator, dtype=torch.float64)
+    for shift in (0.0, -900.0, 900.0):
+        for order in (w, w.sort().values, w.sort(descending=True).values):
+            mean = bound.LogMean()
+            for piece in torch.split(order + shift, 70):
+                mean.add(piece)
+            assert mean.value() == pytest.approx(logsumexp(w.numpy()) - np.log(1000) + shift, abs=1e-10)
 
 
 def test_products_of_factors_are_the_sum_of_softplus() -> None:
