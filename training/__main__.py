@@ -139,6 +139,14 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
     )
     add("--batch-size", type=_count, metavar="N", default=128, help="rows a step (default %(default)s)")
     add("--learning-rate", type=_positive, metavar="X", default=2e-3, help="the first (default %(default)s), of AdamW")
+    add(
+        "--schedule",
+        choices=("cosine", "constant", "ladder"),
+        default="cosine",
+        help="of the learning rate: to 2 %% over the epochs or the minutes, whichever end first (cosine, default); "
+        "ladder: 10^(-i/7) of it for 3^i epochs, i = 0, 1, ... (Burda et al. 2016)",
+    )
+    add("--adam-epsilon", type=_positive, metavar="X", default=1e-8, help="of AdamW (default %(default)s)")
     add("--warmup-epochs", type=_share, metavar="N", help="KL weight from 0 to 1 (default: over 300 steps)")
     add("--patience", type=_count, metavar="N", help="epochs without a better ELBO (default: 800 steps, at least 10)")
     add(
@@ -147,6 +155,14 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
         metavar="K",
         default=1,
         help="ascend the importance-weighted bound of K draws (Burda et al. 2016; default 1: the ELBO)",
+    )
+    add(
+        "--gradient-draws",
+        type=_draws,
+        metavar="M",
+        default=0,
+        help="of the K importance samples, take the gradient of M that are chosen by weight: the same on average, in "
+        "half the time (default 0: of all)",
     )
     add(
         "--mask-rate",
@@ -168,6 +184,7 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
     add("--test", type=_share, metavar="X", default=0.15, help="fraction for the evaluation (default %(default)s)")
     add("--draws", type=_count, metavar="K", default=64, help="of the bound of log p(x) (default %(default)s)")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto (default): cuda where there is one")
+    add("--start", type=Path, metavar="FILE", help="a checkpoint of the same model, whose weights are the first ones")
     add("--resume", action="store_true", help="go on with an unfinished fit of the same command; else a fresh start")
     add("--checkpoint", type=Path, metavar="FILE", help="default OUTPUT/checkpoint-<version>.npz")
     add("--log", type=Path, metavar="FILE", help="JSON lines, one an epoch (default OUTPUT/fit-<version>.jsonl)")
@@ -299,6 +316,10 @@ def _window(text: str) -> int:
 def _levels(text: str) -> int:
     if int(text) > 2**16:
         raise argparse.ArgumentTypeError(f"{text} is too large: at most 65536")
+    return int(_at_least(0, int(text)))
+
+
+def _draws(text: str) -> int:
     return int(_at_least(0, int(text)))
 
 

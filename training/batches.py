@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,7 +26,20 @@ RESIDENT_BYTES = 2**30
 
 _BLOCK_VALUES = 2**20  # numbers in the rows of a block: 4 MiB, which a cache holds
 _MOST_STEPS = 64
-_ORDER, _ADAPT, _NOISE, _BINARY, _MASK = 2, 3, 4, 5, 10  # streams of the seed; split.py has 1, parts.py 7
+_ORDER, _ADAPT, _NOISE, _BINARY, _MASK, _CHOICE = 2, 3, 4, 5, 10, 11  # streams of the seed; split.py has 1, parts.py 7
+
+
+class Batch(NamedTuple):
+    """
+    What a step is fed: v (b, C), NaN where missing or hidden, eps (b, K, L), u (b, M) from [0, 1).
+
+    *u* chooses the draws whose gradient is taken, see `Bound`. *rows*: of the whole batch; b are this process's.
+    """
+
+    v: Tensor
+    eps: Tensor
+    u: Tensor
+    rows: int
 
 
 class Batches:
@@ -34,7 +48,7 @@ class Batches:
 
     *train*: (n, *shape) in original units. *draw* makes model inputs of rows, anew in every epoch. *mask_rate*: of the
     columns that may be missing, a share of each row between 0 and this, uniformly drawn, is hidden in every epoch.
-    *draws*: K, of each row.
+    *draws*: K, of each row. *chosen*: M, of these.
     """
 
     def __init__(
@@ -49,11 +63,12 @@ class Batches:
         resident_bytes: int = RESIDENT_BYTES,
         mask_rate: float = 0.0,
         draws: int = 1,
+        chosen: int = 0,
     ) -> None:
         self.steps = math.ceil(len(train) / batch_size)
         self._vae, self._train, self._draw = vae, train, draw
         self._seed, self._rank, self._processes = seed, rank, processes
-        self._draws = draws
+        self._draws, self._chosen = draws, chosen
         self._mask_rate = mask_rate if vae.inputs.masked else 0.0
         features = vae.inputs.features
         widest = max(features, draws * vae.config.latent_dim)
@@ -62,26 +77,21 @@ class Batches:
         if draw is None and 4 * features * len(train) <= resident_bytes:
             self._resident = standardised(vae, train)
 
-    def epoch(self, epoch: int, done: int = 0) -> Iterator[tuple[Tensor, Tensor, int]]:
-        """
-        The steps of *epoch* after the first *done* ones.
-
-        Each is v (b, C), NaN where missing or hidden, eps (b, K, L) and the number of rows of the whole batch, of which
-        b are this process's.
-        """
+    def epoch(self, epoch: int, done: int = 0) -> Iterator[Batch]:
+        """The steps of *epoch* after the first *done* ones."""
         order = np.random.default_rng([self._seed, _ORDER, epoch]).permutation(len(self._train))
         batches = np.array_split(order, self.steps)
         for start in range(done - done % self._span, self.steps, self._span):
             block = batches[start : start + self._span]
-            v, eps = self._block(np.concatenate(block), (epoch, start // self._span))
+            v, eps, u = self._block(np.concatenate(block), (epoch, start // self._span))
             first = 0
             for step, batch in enumerate(block, start):
                 mine = [first + len(batch) * rank // self._processes for rank in (self._rank, self._rank + 1)]
                 first += len(batch)
                 if step >= done:
-                    yield v[slice(*mine)], eps[slice(*mine)], len(batch)
+                    yield Batch(v[slice(*mine)], eps[slice(*mine)], u[slice(*mine)], len(batch))
 
-    def _block(self, rows: NDArray[np.int64], place: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    def _block(self, rows: NDArray[np.int64], place: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
         device = self._vae.theta.weight.device
         if self._resident is not None:
             v = self._resident[torch.from_numpy(rows).to(device)]
@@ -94,7 +104,8 @@ class Batches:
             hidden = self._hidden(len(rows), np.random.default_rng([self._seed, _MASK, *place]))
             v.masked_fill_(torch.from_numpy(hidden).to(device), math.nan)
         shape = len(rows), self._draws, self._vae.config.latent_dim
-        return v, normals(shape, [self._seed, _NOISE, *place]).to(device)
+        u = np.random.default_rng([self._seed, _CHOICE, *place]).random((len(rows), self._chosen), np.float32)
+        return v, normals(shape, [self._seed, _NOISE, *place]).to(device), torch.from_numpy(u).to(device)
 
     def _hidden(self, rows: int, generator: np.random.Generator) -> NDArray[np.bool_]:
         """Which values are hidden: (rows, C)."""

@@ -26,13 +26,13 @@ from training.errors import FitError, Interrupted
 from training.interrupt import Interrupt
 from training.models.mlp import VAE
 from training.objective import warm_up
+from training.schedule import Schedule, share
 from training.state import Progress, State
 from training.step import Stepper
 from training.validation import Record, Validation, criterion
 
 Array = NDArray[np.generic]
 
-FINAL_LEARNING_RATE = 0.02  # of the first one, by half a cosine
 MOST_SKIPPED = 10
 SAVE_EVERY = 10.0
 """Seconds of fitting between two states on disk, or more where writing one takes over 2 % of that."""
@@ -46,9 +46,10 @@ class FitOptions:
     """
     How to fit; lengths in epochs.
 
-    *minutes*: stop after the epoch in which they are over, those of earlier runs included. *threads*: of PyTorch,
-    0 = its own choice. *mask_rate*: see `Batches`; of no effect where no value may be missing. *importance_samples*: K
-    of the bound that is ascended; 1: the ELBO.
+    *schedule*: of the learning rate. *minutes*: stop after the epoch in which they are over, those of earlier runs
+    included; a cosine is down by then. *threads*: of PyTorch, 0 = its own choice. *mask_rate*: see `Batches`; of no
+    effect where no value may be missing. *importance_samples*: K of the bound that is ascended; 1: the ELBO.
+    *gradient_draws*: of how many of them the gradient is taken, see `Bound`; 0: of all.
     """
 
     epochs: int = 100
@@ -61,6 +62,9 @@ class FitOptions:
     threads: int = 0
     mask_rate: float = 0.5
     importance_samples: int = 1
+    gradient_draws: int = 0
+    schedule: Schedule = "cosine"
+    adam_epsilon: float = 1e-8
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,8 @@ def fit(
     process only. *fabric*: where to run; by default on the CPU. Raises FitError when the loss stays non-finite,
     Interrupted after a signal, when the state was saved.
     """
+    if options.gradient_draws and options.importance_samples == 1:
+        raise FitError(f"--gradient-draws {options.gradient_draws}: chosen of --importance-samples, which is 1")
     if options.threads:
         torch.set_num_threads(options.threads)
     fabric = fabric if fabric is not None else launch()
@@ -151,7 +157,7 @@ class _Loop:
         saver: _Saver,
     ) -> None:
         self.at, self.best = (Progress(), _copy(vae)) if resume is None else (resume.progress, resume.best)
-        self.stepper = Stepper(vae, fabric)
+        self.stepper = Stepper(vae, fabric, options.adam_epsilon)
         if resume is not None:
             self.stepper.restore(resume.moments)
         rank, processes = fabric.global_rank, fabric.world_size
@@ -165,6 +171,7 @@ class _Loop:
             processes,
             mask_rate=options.mask_rate,
             draws=options.importance_samples,
+            chosen=options.gradient_draws,
         )
         self._vae, self._options, self._fabric, self._saver = vae, options, fabric, saver
 
@@ -194,23 +201,23 @@ class _Loop:
     def out_of_time(self) -> bool:
         """Whether the minutes are over, between two epochs, as the first process sees it."""
         try:
-            over: bool = self._fabric.broadcast(self.at.seconds > 60 * self._options.minutes)
+            self.at.seconds = self._fabric.broadcast(self.at.seconds)  # the rate is made of it
         except RuntimeError:
             if self._fabric.world_size > 1:  # another process has gone, as in `epoch`
                 self._save(time.perf_counter(), torch.zeros((), dtype=torch.float64))
             raise
-        return over
+        return self.at.seconds > 60 * self._options.minutes
 
     def _steps(self, start: float, bound: Tensor) -> None:
         """The steps left of the epoch that began at *start*; their ELBOs are added to *bound*, float64, ()."""
         at = self.at
-        for v, eps, rows in self.batches.epoch(at.epoch, at.step):
-            found = self.stepper(v, eps, rows, *self._schedules(at.step))
+        for batch in self.batches.epoch(at.epoch, at.step):
+            found = self.stepper(batch, *self._schedules(at.step))
             at.step += 1
             if found is None:
                 _skip(at, self.stepper.cause)
             else:
-                at.in_a_row, at.rows = 0, at.rows + len(v)
+                at.in_a_row, at.rows = 0, at.rows + len(batch.v)
                 bound += found
             if self._saver.due():
                 self._save(start, bound)
@@ -224,12 +231,13 @@ class _Loop:
         """
         Beta and the learning rate of a step, from 0, of the epoch in progress.
 
-        The rate falls by half a cosine to 2 % of the first (Loshchilov & Hutter 2017, eq. 5, without restarts).
+        What is done of the fit is the larger of the shares of the epochs and of the minutes that are over; the latter
+        as at the start of the epoch, so that one which goes on from its middle has the same rates.
         """
-        options, done = self._options, self.at.epoch - 1 + step / self.batches.steps
-        cosine = 0.5 * (1 + math.cos(math.pi * done / options.epochs))
-        rate = options.learning_rate * (FINAL_LEARNING_RATE + (1 - FINAL_LEARNING_RATE) * cosine)
-        return warm_up(done, options.warmup_epochs), rate
+        options, epoch = self._options, self.at.epoch - 1 + step / self.batches.steps
+        done = max(epoch / options.epochs, self.at.seconds / (60 * options.minutes))
+        rate = options.learning_rate * share(options.schedule, epoch, done)
+        return warm_up(epoch, options.warmup_epochs), rate
 
 
 class _Saver:

@@ -119,9 +119,9 @@ def found(
 
 def _differences(now: Mapping[str, Any], before: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
     """Option, value now, value before: of everything that changes the result."""
-    for group in ("dealing", "model", "options"):
+    for group in ("dealing", "model", "options", "start"):
         old = before.get(group)
-        yield from _unequal(now[group], old if isinstance(old, Mapping) else {})
+        yield from _unequal(now.get(group, {}), old if isinstance(old, Mapping) else {})
 
 
 def _unequal(now: Mapping[str, Any], before: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:

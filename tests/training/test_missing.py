@@ -22,7 +22,7 @@ from service.scores import SCORE_OUTPUTS, score
 from tests.training.small import Fitted, gappy_inputs, gaps, table
 from tests.training.test_resume import stopping, through_a_file
 from training import masks
-from training.batches import Batches
+from training.batches import Batch, Batches
 from training.calibrate import calibrate
 from training.data import from_arrays
 from training.errors import FitError, Interrupted
@@ -202,9 +202,9 @@ def batches(
     return Batches(vae, x, None, 10, 7, rank, processes, resident_bytes, rate)
 
 
-def hidden(steps: list[tuple[torch.Tensor, torch.Tensor, int]]) -> torch.Tensor:
+def hidden(steps: list[Batch]) -> torch.Tensor:
     """Which values an epoch does not show, in order."""
-    return torch.cat([v for v, _, _ in steps]).isnan()
+    return torch.cat([step.v for step in steps]).isnan()
 
 
 def test_what_is_hidden_is_a_function_of_the_seed_and_the_place() -> None:
@@ -212,12 +212,12 @@ def test_what_is_hidden_is_a_function_of_the_seed_and_the_place() -> None:
     whole = list(batches().epoch(3))
     for done in (1, 5):
         rest = list(batches().epoch(3, done))
-        torch.testing.assert_close([v for v, _, _ in rest], [v for v, _, _ in whole[done:]], equal_nan=True)
+        torch.testing.assert_close([step.v for step in rest], [step.v for step in whole[done:]], equal_nan=True)
     made = list(batches(resident_bytes=0).epoch(3))
-    torch.testing.assert_close([v for v, _, _ in made], [v for v, _, _ in whole], equal_nan=True)
+    torch.testing.assert_close([step.v for step in made], [step.v for step in whole], equal_nan=True)
     shares = [list(batches(rank, 3).epoch(3)) for rank in range(3)]
-    for step, (v, _, _) in enumerate(whole):
-        torch.testing.assert_close(torch.cat([share[step][0] for share in shares]), v, equal_nan=True)
+    for step, batch in enumerate(whole):
+        torch.testing.assert_close(torch.cat([share[step].v for share in shares]), batch.v, equal_nan=True)
     one, other = (hidden(list(batches(missing=0.0).epoch(epoch))) for epoch in (3, 4))
     assert not torch.equal(one, other)
 

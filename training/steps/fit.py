@@ -20,7 +20,7 @@ from pydantic import JsonValue
 
 from service.calibrated import Groups
 from service.manifest import Data
-from training import checkpoint, devices, resume
+from training import checkpoint, devices, resume, start
 from training.assemble import HeldOut, build_bundle
 from training.binarize import binary_inputs
 from training.checkpoint import Checkpoint
@@ -68,7 +68,8 @@ def run(options: Namespace) -> None:
     version = next_version(options.output)
     file = options.checkpoint or options.output / f"checkpoint-{version}.npz"
     log = options.log or options.output / f"fit-{version}.jsonl"
-    resume.require_apart({"--data": Path(options.data), "--checkpoint": file, "--log": log})
+    begun = {} if options.start is None else {"--start": options.start}
+    resume.require_apart({"--data": Path(options.data), "--checkpoint": file, "--log": log, **begun})
     for flag, place in (("--checkpoint", file), ("--log", log)):
         resume.require_file(flag, place)
     for place in _by_fold(log, options.folds):
@@ -123,6 +124,8 @@ def _jobs(options: Namespace, file: Path, log: Path, fabric: Fabric) -> list[_Jo
         raise FitError(f"--folds {folds} calibrates on all rows but the test rows: leave --calibration away")
     if folds > 1 and options.groups:
         raise FitError(f"--folds {folds}: with --groups calibration rows must be set apart: leave one of them away")
+    if folds > 1 and options.start is not None:
+        raise FitError(f"--folds {folds}: --start {options.start} may have seen the rows of any fold: leave it away")
     dataset = to_fit(options, fabric.is_global_zero)
     if folds > 1 and dataset.places is not None:
         raise FitError(f"--folds {folds}: windows of a series cannot be dealt out in folds: leave it away")
@@ -179,6 +182,9 @@ def _job(options: Namespace, dataset: Dataset, fold: int, file: Path, log: Path,
         threads=options.threads,
         mask_rate=options.mask_rate,
         importance_samples=options.importance_samples,
+        gradient_draws=options.gradient_draws,
+        schedule=options.schedule,
+        adam_epsilon=options.adam_epsilon,
     )
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -188,6 +194,7 @@ def _job(options: Namespace, dataset: Dataset, fold: int, file: Path, log: Path,
         "dealing": dealing.as_json(),
         "model": _plain(config),
         "options": _plain(fit_options),
+        "start": {"start": start.fingerprint(options.start)},
         "environment": {
             "device": fabric.device.type,
             "processes": fabric.world_size,
@@ -230,6 +237,9 @@ def _fitted(options: Namespace, job: _Job, fabric: Fabric, version: int | None) 
         now: Any = training["environment"]
         training = {**training, "environment": {**now, "resumed": there["resumed"] + 1}}
         told(options, f"going on in epoch {state.progress.epoch}, step {state.progress.step}, from {file}")
+    elif options.start is not None:
+        state = start.state_of(options.start, inputs, job.config)
+        told(options, f"starting at the weights of {options.start}")
     fold = f"fold {job.fold + 1} of {options.folds}, " if options.folds > 1 else ""
     told(options, f"fitting {fold}on {devices.described(fabric)}")
 

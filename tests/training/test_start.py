@@ -1,0 +1,95 @@
+"""`vae-train fit --start`: the weights of another fit are the first ones, and it says where they cannot be."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.training.test_main import QUICK, write_csv
+from training import checkpoint
+from training.__main__ import main
+
+
+@pytest.fixture(scope="module")
+def pumps(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """rows.csv, and the model directory pumps that was fitted to it."""
+    folder = tmp_path_factory.mktemp("start")
+    data = write_csv(folder / "rows.csv", 300, 0)
+    assert main(["fit", "--data", str(data), "--output", str(folder / "pumps"), "--quiet", *QUICK]) == 0
+    return folder
+
+
+def fit_again(pumps: Path, output: Path, *options: str) -> int:
+    """A fit to the same rows, from the weights of pumps."""
+    rows, start = pumps / "rows.csv", pumps / "pumps" / "checkpoint-1.npz"
+    words = ("--data", str(rows), "--output", str(output), "--start", str(start), "--quiet", *QUICK, *options)
+    return main(["fit", *words])
+
+
+def test_a_fit_starts_at_the_weights_of_another(pumps: Path, tmp_path: Path) -> None:
+    """With next to no learning rate it ends there, with other data of the same kind and another objective too."""
+    there = checkpoint.load(pumps / "pumps" / "checkpoint-1.npz")
+    other = write_csv(tmp_path / "other.csv", 200, 5)
+    words = ("--learning-rate", "1e-12", "--importance-samples", "3", "--data", str(other), "--seed", "8")
+    assert fit_again(pumps, tmp_path / "m", *words) == 0
+    found = checkpoint.load(tmp_path / "m" / "checkpoint-1.npz")
+    assert found.training["start"] != {"start": None}
+    for name, value in there.weights.items():
+        torch.testing.assert_close(found.weights[name], value, rtol=1e-6, atol=1e-8)
+    log = [json.loads(line) for line in (tmp_path / "m" / "fit-1.jsonl").read_text().splitlines()]
+    assert [record["epoch"] for record in log] == [1, 2, 3]
+
+
+def test_a_start_is_left_behind(pumps: Path, tmp_path: Path) -> None:
+    """The fit goes on from there: better than where it started, and than the same steps from nothing."""
+    assert fit_again(pumps, tmp_path / "m") == 0
+    bounds = [
+        np.max([json.loads(line)["validation_elbo"] for line in file.read_text().splitlines()])
+        for file in (pumps / "pumps" / "fit-1.jsonl", tmp_path / "m" / "fit-1.jsonl")
+    ]
+    assert bounds[1] > bounds[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--latent-dim", "3"), "its latent_dim is 2, and that of this fit 3"),
+        (("--hidden", "9,7"), "its hidden is 8, and that of this fit 9,7"),
+        (("--data", "names.csv"), "its rows are not described as those of this fit"),
+        (("--start", "nothing.npz"), "--start nothing.npz: cannot be read"),
+        (("--start", "rows.csv"), "not a checkpoint"),
+        (("--start", "c.npz", "--checkpoint", "c.npz"), "c.npz: is the file of --checkpoint too"),
+    ],
+)
+def test_a_start_that_does_not_fit_is_refused(
+    pumps: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: tuple[str, ...],
+    said: str,
+) -> None:
+    """By the name of what differs, before anything is fitted."""
+    rows = write_csv(tmp_path / "rows.csv", 100, 0).read_text().splitlines()
+    (tmp_path / "names.csv").write_text("\n".join([rows[0].replace("current", "voltage"), *rows[1:]]))
+    monkeypatch.chdir(tmp_path)
+    assert fit_again(pumps, tmp_path / "m", *options) == 2
+    assert said in capsys.readouterr().err
+    assert not list((tmp_path / "m").glob("*.npz"))
+
+
+def test_a_fit_goes_on_as_what_it_was_only_with_the_same_start(pumps: Path, tmp_path: Path) -> None:
+    """The start is one of the options that change the result: without it, or with another one, --resume refuses."""
+    output = tmp_path / "m"
+    assert fit_again(pumps, output) == 0
+    file = output / "checkpoint-1.npz"
+    words = ["fit", "--data", str(pumps / "rows.csv"), "--output", str(output), "--quiet", *QUICK]
+    assert main([*words, "--checkpoint", str(file), "--resume"]) == 2
+    training: Any = checkpoint.load(file).training
+    assert len(training["start"]["start"]) == 64
+    assert fit_again(pumps, output, "--checkpoint", str(file), "--resume") == 0
