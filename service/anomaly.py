@@ -19,7 +19,7 @@ from service.bundle import CALIBRATION, Bundle
 from service.calls import Rows
 from service.discoveries import Discoveries, discover
 from service.errors import BundleError, Unsupported
-from service.explanations import Explanations, FeaturePart, Maps
+from service.explanations import Explanations, FeaturePart, Maps, SensorPart
 from service.manifest import Calibrated
 
 Array = NDArray[np.generic]
@@ -105,6 +105,7 @@ class Scored:
     reason: str | None = None
     discoveries: Discoveries | None = None
     maps: Maps | None = None
+    sensors: list[list[SensorPart]] | None = None
 
 
 class Anomaly:
@@ -178,6 +179,7 @@ class Anomaly:
         rate = None if plan.threshold is None else calibration.false_alarm_rate(plan.entry.rows, plan.alpha)
         shares = np.isnan(x[:, self._may_miss]).mean(axis=1) if len(self._ends) else np.zeros(len(x))
         if not shares.any():
+            explained = self._explained(plan, plan.entry, x, outputs) if plan.explain and len(x) else (None, None)
             p_values = calibration.p_values(self._sorted(plan.entry), values)
             return Scored(
                 scores=values,
@@ -185,9 +187,8 @@ class Anomaly:
                 rate=rate,
                 is_anomaly=None if plan.threshold is None else values > plan.threshold,
                 components=components,
-                explanations=self._explanations.parts(plan.entry, x, outputs, plan.explain)
-                if plan.explain and len(x)
-                else None,
+                explanations=explained[0],
+                sensors=explained[1],
                 discoveries=_discoveries(plan, p_values, np.zeros(len(x), np.int64)),
                 maps=self._explanations.maps(plan.entry, x, outputs) if plan.maps else None,
             )
@@ -195,6 +196,7 @@ class Anomaly:
         p_values, decided = np.empty(len(x)), np.zeros(len(x), np.bool_)
         thresholds, rates = np.full(len(x), np.nan), np.full((len(x), 2), np.nan)
         explanations: list[list[FeaturePart]] = [[] for _ in x]
+        sensors: list[list[SensorPart]] = [[] for _ in x]
         reason = None
         for index in np.unique(bins):
             rows, entry, threshold = np.flatnonzero(bins == index), plan.entries[index], plan.thresholds[index]
@@ -209,9 +211,8 @@ class Anomaly:
             reason = reason or plan.reasons[index]
             if plan.explain:
                 part = {name: array[rows] for name, array in outputs.items()}
-                found = self._explanations.parts(entry, x[rows], part, plan.explain)
-                for row, parts in zip(rows, found, strict=True):
-                    explanations[row] = parts
+                for row, parts, told in zip(rows, *self._explained(plan, entry, x[rows], part), strict=True):
+                    explanations[row], sensors[row] = parts, told
         unknown = np.isnan(thresholds)
         masked = np.flatnonzero(bins)
         return Scored(
@@ -221,10 +222,18 @@ class Anomaly:
             is_anomaly=None if unknown.all() else np.ma.MaskedArray(decided, unknown),
             components=components,
             explanations=explanations if plan.explain else None,
+            sensors=sensors if plan.explain else None,
             masked=Masked(masked, shares[masked], thresholds[masked], rates[masked]),
             reason=reason,
             discoveries=_discoveries(plan, p_values, bins),
         )
+
+    def _explained(
+        self, plan: Plan, entry: Calibrated, x: Array, outputs: Rows
+    ) -> tuple[list[list[FeaturePart]], list[list[SensorPart]]]:
+        """The rows *x* by feature and by sensor."""
+        parts, sensors = self._explanations.parts, self._explanations.sensors
+        return parts(entry, x, outputs, plan.explain), sensors(entry, x, outputs, plan.explain)
 
     def _sorted(self, entry: Calibrated) -> Floats:
         return np.asarray(self._arrays[entry.key], np.float64)

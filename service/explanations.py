@@ -41,6 +41,19 @@ class FeaturePart:
 
 
 @dataclass(frozen=True)
+class SensorPart:
+    """
+    What all readings of one sensor in a window have to do with its score.
+
+    *excess*: how many nats they have above their medians among the calibration rows; None where these are not known.
+    """
+
+    sensor: str
+    nats: float
+    excess: float | None
+
+
+@dataclass(frozen=True)
 class Maps:
     """
     B rows whole, as pictures want them: (B, *shape) each. *expected*: in original units.
@@ -61,6 +74,7 @@ class Explanations:
         self._arrays = bundle.calibration
         self._names = inputs.names
         self._masked = inputs.masked
+        self._windows = inputs.windows
         columns = inputs.columns or ()
         self._categories = frozenset(at for at, column in enumerate(columns) if column.kind == "categorical")
 
@@ -108,6 +122,30 @@ class Explanations:
                 ]
             )
         return explained
+
+    def sensors(self, entry: Calibrated, x: Array, outputs: Rows, most: int) -> list[list[SensorPart]]:
+        """
+        For each window of *x*, (B, C), its *most* surprising sensors: the largest excess first, or else the most nats.
+
+        None for rows that are no windows. A missing reading has no part.
+        """
+        if self._windows is None:
+            return [[] for _ in x]
+        names = [sensor.name for sensor in self._windows.sensors]
+        nats = np.asarray(outputs[FEATURE_OUTPUTS[entry.kind]], np.float64)
+        excess = None
+        if (known := self._calibrated(entry)) is not None:
+            above = nats - calibration.feature_medians(*known, entry.rows)
+            excess = np.where(np.isnan(x), 0.0, above).reshape(len(x), -1, len(names)).sum(axis=1)
+        total = nats.reshape(len(x), -1, len(names)).sum(axis=1)
+        order = np.argsort(-total if excess is None else -excess, axis=1, kind="stable")[:, :most]
+        return [
+            [
+                SensorPart(names[s], float(total[row, s]), None if excess is None else float(excess[row, s]))
+                for s in order[row]
+            ]
+            for row in range(len(x))
+        ]
 
     def check_maps(self, entry: Calibrated) -> None:
         """Raise Unsupported where the bundle does not know what is usual for each feature."""

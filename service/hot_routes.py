@@ -12,6 +12,7 @@ from fastapi import APIRouter
 
 from service import errors
 from service.api import ARRAYS_FIRST, DRAWN, MAIN, READS, ROUTES, WRITES, Route
+from service.codec.rows import SERIES
 from service.codec.table import RECORDS
 from service.http import media
 from service.http.refusals import documented
@@ -62,7 +63,7 @@ def _enter(router: APIRouter, route: Route) -> None:
     never.__annotations__ = {"body": route.request, "return": None}
     options = TASKS[route.op].options.model_json_schema()["properties"]
     parameters = [_in_query(name, schema) for name, schema in options.items()]
-    rows = [name for name in route.request.model_fields if name not in (*options, RECORDS)]
+    rows = [name for name in route.request.model_fields if name not in (*options, RECORDS, SERIES)]
     # arrays last: of several types of bytes openapi-python-client sends the last one, and pictures have the form
     kinds = sorted(READS[route.op][1:], key=lambda kind: kind == media.NPY)
     takes = {kind: {"schema": _FORM if kind == media.FORM else _BINARY} for kind in kinds}
@@ -70,6 +71,8 @@ def _enter(router: APIRouter, route: Route) -> None:
     told = [(model.__doc__ or "").strip() for model in (route.request, route.reply)]
     if media.NPY in takes:
         told.append(f"The body is JSON, or {media.NPY}: one array, {' or '.join(rows)}, the options in the query.")
+    if SERIES in route.request.model_fields:
+        told.append(f"For models of windows it is {SERIES} instead of {rows[0]}: readings, of which the rows are made.")
     if media.PNG in takes:
         told.append(f"For models of images it may be {media.PNG} or {media.JPEG}: one row, the options in the query.")
     if media.FORM in takes:

@@ -48,6 +48,45 @@ class Column(Part):
     )
 
 
+class Windows(Part):
+    """
+    How the readings of a series become rows: windows of consecutive readings, in order of time.
+
+    A row has *length* readings, of each all sensors: shape [length * sensors]. The next one begins *stride* readings
+    later.
+    """
+
+    sensors: tuple[Column, ...] = Field(min_length=1, description="what a reading holds, in order: shape [S]")
+    length: int = Field(ge=2, description="W, the readings of a window", examples=[16])
+    stride: int = Field(ge=1, description="readings from the beginning of one window to that of the next", examples=[4])
+    differences: bool = Field(
+        False,
+        description="whether of a numeric sensor a row has its first reading, and then how much each is more than "
+        "the one before",
+    )
+
+    def differenced(self, sensor: Column) -> bool:
+        """Whether all readings of *sensor* but the first are differences."""
+        return self.differences and sensor.kind == "numeric"
+
+    def lag(self, feature: int) -> int:
+        """How many readings before the last one of its window a feature of a row is."""
+        return self.length - 1 - feature // len(self.sensors)
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """What a row holds, in order: shape [C]."""
+        return tuple(
+            sensor.model_copy(update={"name": self._name(sensor, at)})
+            for at in range(self.length)
+            for sensor in self.sensors
+        )
+
+    def _name(self, sensor: Column, at: int) -> str:
+        name = f"{sensor.name}@{at - self.length + 1}"
+        return f"change of {name}" if at and self.differenced(sensor) else name
+
+
 class Inputs(Part):
     """What one row is: its shape, and the dtype in which the graphs take it."""
 
@@ -63,6 +102,9 @@ class Inputs(Part):
         None, description="lowest and highest value of a pixel in the training data; null where there are none"
     )
     columns: tuple[Column, ...] | None = Field(None, description="of a table, in order: shape [C]; null for all else")
+    windows: Windows | None = Field(
+        None, description="of a table whose rows are made of the readings of a series; null for all else"
+    )
     clamp: float = Field(
         gt=0, description="standardised inputs are clamped to +- this inside the graphs, in standard deviations"
     )
@@ -103,8 +145,15 @@ class Inputs(Part):
             raise ValueError(f"shape {self.shape} does not fit {len(self.columns)} columns")
         if self.columns is not None and len(set(self.names)) != len(self.names):
             raise ValueError("two columns have the same name")
+        if self.windows is not None and list(map(_unscaled, self.columns or ())) != list(self.windows.columns):
+            raise ValueError("columns are not those of the windows")
         if (self.kind == "image") != (self.layout is not None):
             raise ValueError("layout is given for images, and only for images")
         if self.layout is not None and len(self.layout) != len(self.shape):
             raise ValueError(f"layout {self.layout} does not fit shape {self.shape}")
         return self
+
+
+def _unscaled(column: Column) -> Column:
+    """What a client sees of *column*."""
+    return column.model_copy(update={"center": None, "scale": None})

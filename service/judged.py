@@ -20,17 +20,22 @@ from service.codec.fields import Fields
 from service.codec.records import Records, flags
 from service.codec.rows import Array
 from service.codec.table import Table
-from service.explanations import FeaturePart
+from service.explanations import FeaturePart, SensorPart
+from service.inputs import Inputs, Windows
+from service.windows import firsts
 
 COMPONENTS = tuple(replies.Components.model_fields)
 
 
-def judged(plan: Plan, scored: Scored, features: int, table: Table | None, invalid: Mapping[int, str] | None) -> Fields:
+def judged(
+    plan: Plan, scored: Scored, inputs: Inputs, table: Table | None, invalid: Mapping[int, str] | None
+) -> Fields:
     """
     What was found of n rows, less the *invalid* ones (their reasons by row; None: such rows were not asked for).
 
-    *features*: C. *table*: what says the values of columns, where the rows are of one.
+    *inputs*: what a row is. *table*: what says the values of columns, where the rows are of one.
     """
+    features, windows = inputs.features, inputs.windows
     bad = invalid or {}
     rows = len(scored.scores) + len(bad)
     valid = [row for row in range(rows) if row not in bad]
@@ -54,6 +59,9 @@ def judged(plan: Plan, scored: Scored, features: int, table: Table | None, inval
         "p_values": spread(scored.p_values),
         "is_anomaly": flags(scored.is_anomaly, valid, rows),
     }
+    if windows is not None:
+        first = firsts(rows, windows)
+        reply["windows"] = Records({"first": first, "last": first + windows.length - 1})
     if (found := scored.discoveries) is not None:
         reply |= {
             "fdr": plan.fdr,
@@ -82,7 +90,7 @@ def judged(plan: Plan, scored: Scored, features: int, table: Table | None, inval
         reply["components"] = {name: spread(parts[name]) for name in COMPONENTS}
     if plan.explain:
         explained = scored.explanations or []
-        told = _explanations(explained, min(plan.explain, features))
+        told = _explanations(explained, min(plan.explain, features), windows)
         counts = np.array([len(parts) for parts in explained], np.int64)
         short = bool((counts < min(plan.explain, features)).any())
         reply["explanations"] = Records(
@@ -92,12 +100,15 @@ def judged(plan: Plan, scored: Scored, features: int, table: Table | None, inval
             {name: spread(column) for name, column in _words(explained, told, table).items()},
             spread(counts).astype(np.int64) if short else None,
         )
+    if plan.explain and windows is not None:
+        by_sensor = _sensors(scored.sensors or [], min(plan.explain, len(windows.sensors)))
+        reply["sensors"] = Records({name: spread(column) for name, column in by_sensor.items()}, frozenset(bad))
     if (maps := scored.maps) is not None:
         reply["maps"] = {name: spread(array) for name, array in vars(maps).items()}
     return reply
 
 
-def _explanations(explained: list[list[FeaturePart]], features: int) -> dict[str, Array]:
+def _explanations(explained: list[list[FeaturePart]], features: int, windows: Windows | None) -> dict[str, Array]:
     """The parts of each row in columns: (n, E) each; NaN, or no name, where a row has fewer parts."""
     shape = len(explained), features
     parts = [part for row in explained for part in row]
@@ -110,12 +121,26 @@ def _explanations(explained: list[list[FeaturePart]], features: int) -> dict[str
 
     names = np.array([part.feature for part in parts], str)
     columns: dict[str, Array] = {"feature": column([*names], np.zeros((), names.dtype))}
+    if windows is not None:
+        sensors = np.array([windows.sensors[part.index % len(windows.sensors)].name for part in parts], str)
+        columns["sensor"] = column([*sensors], np.zeros((), sensors.dtype))
+        columns["lag"] = column([windows.lag(part.index) for part in parts], np.zeros((), np.int64))
     for name in ("nats", "p_value", "observed", "expected"):
         columns[name] = column([getattr(part, name) for part in parts], np.array(math.nan))  # None: NaN
     for index, name in enumerate(("lower", "upper")):
         ends = [math.nan if part.interval is None else part.interval[index] for part in parts]
         columns[name] = column(ends, np.array(math.nan))
     return columns
+
+
+def _sensors(explained: list[list[SensorPart]], sensors: int) -> dict[str, Array]:
+    """The parts of the sensors of each window in columns: (n, E) each."""
+    columns = {
+        "sensor": np.array([[part.sensor for part in row] for row in explained], str),
+        "nats": np.array([[part.nats for part in row] for row in explained], np.float64),
+        "excess": np.array([[part.excess for part in row] for row in explained], np.float64),  # None: NaN
+    }
+    return {name: column.reshape(len(explained), sensors) for name, column in columns.items()}
 
 
 def _words(explained: list[list[FeaturePart]], told: Mapping[str, Array], table: Table | None) -> dict[str, Array]:

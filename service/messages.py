@@ -63,6 +63,26 @@ Records = Annotated[
         "reply are records then",
     ),
 ]
+Reading = TypeAliasType(
+    "Reading",
+    Annotated[
+        list[float | None],
+        Field(
+            description="One reading of all sensors, of a model of windows: shape [S], in the order of "
+            "manifest.inputs.windows.sensors and in original units; null where one is missing, in sensors that allow "
+            "it."
+        ),
+    ],
+)
+Series = Annotated[
+    list[Reading] | None,
+    Field(
+        min_length=1,
+        description="instead of inputs, of a model of windows (manifest.inputs.windows): T readings in the order of "
+        "time, shape [T, S], of which the rows are made, up to limits.max_request_rows windows; records are readings "
+        "by sensor name then",
+    ),
+]
 LatentVector = TypeAliasType(
     "LatentVector",
     Annotated[
@@ -101,15 +121,16 @@ class _Request(BaseModel):
 
 
 class _Rows(_Request):
-    """Rows in one of two forms."""
+    """Rows in one of three forms."""
 
     inputs: Inputs = None
     records: Records = None
+    series: Series = None
 
     @model_validator(mode="after")
-    def _one_of_two(self) -> Self:
-        if (self.inputs is None) == (self.records is None):
-            raise ValueError("give inputs or records, and not both")
+    def _one_of_three(self) -> Self:
+        if [self.inputs, self.records, self.series].count(None) != 2:
+            raise ValueError("give inputs, records or series, and no two of them")
         return self
 
 
@@ -173,7 +194,7 @@ class InterpolateOptions(_Request):
 
 
 class InterpolateRequest(InterpolateOptions):
-    """Two or more waypoints: rows (inputs or records), which are encoded, or latent vectors. One of the three."""
+    """Two or more waypoints: rows (inputs, records or series), which are encoded, or latent vectors. One of these."""
 
     inputs: Annotated[list[Row | IncompleteRow], Field(min_length=2)] | None = Field(
         None, description="w waypoints as rows, x: shape [w, *row]; each is encoded to its mu"
@@ -181,14 +202,15 @@ class InterpolateRequest(InterpolateOptions):
     records: Annotated[list[Record], Field(min_length=2)] | None = Field(
         None, description="w waypoints as records, of models of tables alone"
     )
+    series: Series = None
     latents: Annotated[list[LatentVector], Field(min_length=2)] | None = Field(
         None, description="w waypoints as latent vectors, z: shape [w, L]"
     )
 
     @model_validator(mode="after")
-    def _one_of_three(self) -> Self:
-        if [self.inputs, self.records, self.latents].count(None) != 2:
-            raise ValueError("give inputs, records or latents, and no two of them")
+    def _one_of_four(self) -> Self:
+        if [self.inputs, self.records, self.series, self.latents].count(None) != 3:
+            raise ValueError("give inputs, records, series or latents, and no two of them")
         return self
 
 

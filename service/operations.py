@@ -132,12 +132,12 @@ async def anomaly_score(r: Request) -> Answer:
     scored = await served.vae.anomaly_score(x, plan, r.deadline)
     decided = None if scored.is_anomaly is None else np.ma.filled(scored.is_anomaly, False)
     r.metrics.scored(served.manifest.version, scored.p_values, decided)
-    return judged(plan, scored, served.manifest.inputs.features, served.rows.inputs.table, invalid), len(x)
+    return judged(plan, scored, served.manifest.inputs, served.table, invalid), len(x)
 
 
 def _table(r: Request, wanted: bool) -> Table | None:
     """What writes the rows of the reply, where they are *wanted* as records. Raises Unsupported where they are none."""
-    table = r.served.rows.inputs.table
+    table = r.served.table
     if wanted and table is None:
         raise Unsupported("records are rows of a table, and this model's rows are not", field=RECORDS)
     return table if wanted else None

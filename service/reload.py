@@ -137,8 +137,9 @@ def unfit(new: Manifest, old: Manifest) -> str | None:
 
 
 def _rows(manifest: Manifest) -> tuple[object, ...]:
-    inputs = manifest.inputs
-    return inputs.kind, inputs.shape, inputs.names
+    inputs, windows = manifest.inputs, manifest.inputs.windows
+    made = None if windows is None else (windows.length, windows.stride, windows.differences)
+    return inputs.kind, inputs.shape, inputs.names, made
 
 
 def _meaning(column: Column) -> tuple[object, ...]:

@@ -148,6 +148,10 @@ class Explanation(Reply):
     """What one feature has to do with a score."""
 
     feature: str = Field(description='the column, or the index of the pixel ("3,5": row 3, column 5)')
+    sensor: str | Absent = Field(None, description="of a window: the sensor", examples=["flow"])
+    lag: Annotated[int, Field(ge=0)] | Absent = Field(
+        None, description="of a window: how many readings before its last one", examples=[3]
+    )
     nats: float = Field(description="this feature's part of the score, in nats; with the latent part they sum to it")
     p_value: Probability | None = Field(
         description="how rare so large a part is among the calibration rows, for this feature; null where the bundle "
@@ -159,6 +163,24 @@ class Explanation(Reply):
     )
     interval: tuple[Value, Value] | None = Field(
         description="lower and upper end of the central 95 % of p(x given z), in original units; null for categories"
+    )
+
+
+class Window(Reply):
+    """Which readings of the series a row is made of."""
+
+    first: int = Field(ge=0, description="index of its first reading, from 0")
+    last: int = Field(ge=0, description="index of its last reading")
+
+
+class SensorPart(Reply):
+    """What all readings of one sensor in a window have to do with its score."""
+
+    sensor: str = Field(description="its name")
+    nats: float = Field(description="the parts of its readings together, in nats")
+    excess: float | None = Field(
+        description="how many nats they have above their medians among the calibration rows; null where the bundle "
+        "does not know these"
     )
 
 
@@ -199,6 +221,11 @@ class AnomalyScoreReply(Reply):
     is_anomaly: list[bool | None] = Field(
         description="p <= alpha: shape [n]; null with the score, or without a threshold (see reason)"
     )
+    windows: list[Window] | Absent = Field(
+        None,
+        description="of each row, the readings that it is made of: shape [n]; there for models of windows",
+        examples=[[{"first": 0, "last": 15}, {"first": 4, "last": 19}]],
+    )
     fdr: Alpha | Absent = Field(
         None, description="the false-discovery rate of is_discovery; there with fdr", examples=[0.1]
     )
@@ -235,6 +262,11 @@ class AnomalyScoreReply(Reply):
         None,
         description="shape [n, E]: for each row the E observed features with the largest parts, largest first, fewer "
         "where fewer were observed, or null for a row that could not be scored; there with explain = E > 0",
+    )
+    sensors: list[list[SensorPart] | None] | Absent = Field(
+        None,
+        description="for each window the E sensors that surprise most, or all there are, most surprising first: shape "
+        "[n, min(E, S)]; null for one that could not be scored; there with explain = E > 0 for models of windows",
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 from service.bundle import REPORT
 from service.codec.rows import RowSpec
+from service.codec.table import Table
 from service.engine import Engine
 from service.errors import NotReady, TooLarge
 from service.loader import Loaded
@@ -38,6 +39,8 @@ class Served:
         self.vae = vae
         self.manifest = manifest
         self.rows = Rows(RowSpec.inputs(manifest), RowSpec.latents(manifest))
+        columns = manifest.inputs.columns
+        self.table = None if columns is None else Table(columns)  # of the rows that are made of a series, not its own
         self.max_rows = max_request_rows
         self.model = {"name": manifest.name, "version": manifest.version, "bundle_id": vae.bundle.bundle_id}
 

@@ -63,7 +63,7 @@ LAYERS = (
     ),
     ("codec.support", "codec.table"),
     ("codec.columns",),
-    ("manifest",),
+    ("manifest", "windows"),
     (
         "allocator",
         "calibration",
@@ -108,6 +108,7 @@ SHARED = {
     "engine",
     "errors",
     "onnx_file",
+    "windows",
 }
 """What `training` may use of `service`: the bundle, the numbers that both must agree on, and what runs them."""
 
@@ -258,6 +259,7 @@ def test_the_arrows_of_the_request_path_are_those_that_are_documented() -> None:
             "inputs",
             "instants",
             "manifest",
+            "windows",
         }
     wire = {"codec.form", "codec.json", "codec.npy", "codec.pictures", "codec.sheets", "codec.tensors"}
     for module in codecs - {"service.codec.slices"}:  # JSON in slices

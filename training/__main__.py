@@ -80,6 +80,7 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
     add("--data", required=True, metavar="FILE|DIR", help=f"{_DATA}; y: 1 = anomaly, never trained on")
     add("--output", required=True, type=Path, metavar="DIR", help="model directory, as models/NAME; made if need be")
     add("--schema", type=Path, metavar="FILE", help="what each column is (default: what the data suggest; see schema)")
+    _add_windows(parser)
     add(
         "--likelihood", choices=_FAMILIES, default="gaussian", help="of pixels and numeric columns; default %(default)s"
     )
@@ -205,6 +206,23 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_windows(parser: argparse.ArgumentParser) -> None:
+    windows = parser.add_argument_group(
+        "series: the rows of the data are readings of sensors, those of the model windows"
+    )
+    windows.add_argument("--window", type=_window, metavar="N", help="readings in a window, 2 or more")
+    windows.add_argument(
+        "--stride", type=_count, metavar="N", help="from one window to the next (default: a quarter of the window)"
+    )
+    windows.add_argument(
+        "--differences",
+        action="store_true",
+        help="of numeric sensors take a window's first reading, and how much each is more than the one before",
+    )
+    windows.add_argument("--group", metavar="COLUMN", help="names the machine or run; no window crosses between two")
+    windows.add_argument("--time", metavar="COLUMN", help="must not descend within a run; no sensor")
+
+
 def _add_levels(parser: argparse.ArgumentParser) -> None:
     tables = parser.add_argument_group("categories, where no --schema says what they are")
     tables.add_argument("--max-levels", type=_count, metavar="N", help="a column of more is left out (default 1000)")
@@ -228,6 +246,10 @@ def _words(text: str) -> tuple[str, ...]:
 
 def _count(text: str) -> int:
     return int(_at_least(1, int(text)))
+
+
+def _window(text: str) -> int:
+    return int(_at_least(2, int(text)))
 
 
 def _levels(text: str) -> int:

@@ -39,6 +39,16 @@ def coded(file: TableFile, schema: Schema, reading: Reading) -> tuple[Floats, Fl
     """
     The normal rows of *file* by *schema*, (n, C) float64, and the others like them, where the schema's label shows any.
 
+    Raises DataError.
+    """
+    x, flags = read(file, schema, reading)
+    return (x, None) if flags is None else _apart(file, x, flags, schema.label)
+
+
+def read(file: TableFile, schema: Schema, reading: Reading) -> tuple[Floats, Flags | None]:
+    """
+    The rows of *file* by *schema*, (n, C) float64, and which are anomalies, (n,), where the schema has a label.
+
     They are put into one array as they are read: it and one block are all that is in memory. Raises DataError.
     """
     _require_columns(file, schema)
@@ -60,7 +70,7 @@ def coded(file: TableFile, schema: Schema, reading: Reading) -> tuple[Floats, Fl
             where = file.where(first + error.i)
             raise DataError(f"{file.name}: {where}, column {name!r}: {error}") from None
     x.resize((count, len(names)), refcheck=False)
-    return _apart(file, x, np.concatenate(flags), schema.label) if flags else (x, None)
+    return x, np.concatenate(flags) if flags else None
 
 
 def _apart(file: TableFile, x: Floats, flags: Flags, label: str | None) -> tuple[Floats, Floats | None]:

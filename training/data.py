@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.inputs import Column, Inputs
+from training.blocks import Places
 from training.cells import Reading
 from training.coding import coded
 from training.errors import DataError
@@ -45,7 +46,8 @@ class Dataset:
 
     *x*: (n, *shape), normal as far as anybody said. *labels*: (n,) classes, for reports only.
     *anomalies*, *test*: rows like those of *x*; *test* is given where the source has its own test split.
-    *schema*: how the rows of a CSV or Parquet file were read; None for all else.
+    *schema*: how the rows of a CSV or Parquet file were read; None for all else. *places*: of windows, where those of
+    *x* are in time.
     """
 
     source: str
@@ -56,6 +58,7 @@ class Dataset:
     test: Array | None = None
     test_labels: Array | None = None
     schema: Schema | None = None
+    places: Places | None = None
 
     @property
     def hash(self) -> str:
@@ -94,7 +97,7 @@ def load(source: str, schema: Schema | None = None, reading: Reading | None = No
         file = open_table(path, reading)
         return from_table(file, schema or sure_schema(file, reading), reading)
     if path.suffix.lower() in (".npy", ".npz"):
-        return from_arrays(path.name, _numpy_load(path))
+        return from_arrays(path.name, read_numpy(path))
     if "idx" in path.name:
         return from_arrays(path.name, {"X": read_idx(path)})
     raise DataError(f"{source}: not a .csv, .tsv, .parquet, .npy, .npz or idx file, nor a directory of idx files")
@@ -138,7 +141,7 @@ def from_arrays(source: str, arrays: dict[str, Array]) -> Dataset:
     else:
         inputs = image_inputs(source, x)
     _require_finite(source, x, inputs)
-    anomalous = _flags(source, arrays["y"], len(x)) if "y" in arrays else np.zeros(len(x), bool)
+    anomalous = flags_of(source, arrays["y"], len(x)) if "y" in arrays else np.zeros(len(x), bool)
     labels = arrays.get("labels")
     if labels is not None and labels.shape != (len(x),):
         raise DataError(f"{source}: labels has shape {labels.shape}; X has {len(x)} rows")
@@ -183,7 +186,8 @@ def _digits() -> Dataset:
     return Dataset(DIGITS, inputs, x, labels)
 
 
-def _numpy_load(path: Path) -> dict[str, Array]:
+def read_numpy(path: Path) -> dict[str, Array]:
+    """The arrays in a .npy or .npz file, one alone as X. Raises DataError where they are not plain ones."""
     try:
         with path.open("rb") as file:
             loaded = np.load(file, allow_pickle=False)
@@ -210,7 +214,8 @@ def _column_names(source: str, names: list[str], count: int) -> list[str]:
     return names
 
 
-def _flags(source: str, y: Array, rows: int) -> NDArray[np.bool_]:
+def flags_of(source: str, y: Array, rows: int) -> NDArray[np.bool_]:
+    """Which of so many *rows* are anomalies, (n,), by *y*. Raises DataError where it is neither 0 nor 1, or all are."""
     if y.shape != (rows,):
         raise DataError(f"{source}: y has shape {y.shape}; X has {rows} rows")
     if not np.isin(y, (0, 1)).all():

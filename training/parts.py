@@ -18,6 +18,7 @@ from service.inputs import Column, Inputs
 from service.manifest import Manifest
 from training.baselines import most_rows, thinned
 from training.binarize import Mode, binarize, binary_inputs, grey_range
+from training.blocks import apart, split_windows
 from training.data import Dataset
 from training.errors import DataError
 from training.split import Fractions, Rows, split_rows
@@ -87,7 +88,10 @@ def deal(dataset: Dataset, dealing: Dealing, use_up: bool = False) -> Parts:
     mode, given = dealing.binarize, dataset.test
     if mode != "none":
         grey_range(dataset.inputs)
-    split = split_rows(len(dataset.x), dealing.fractions, dealing.seed, given is not None)
+    if dataset.places is None:
+        split = split_rows(len(dataset.x), dealing.fractions, dealing.seed, given is not None)
+    else:
+        split = split_windows(dataset.places, dealing.fractions, dealing.seed)
     given_inputs = dataset.inputs  # *draw* must not keep all of dataset.x alive
     held_out = [dataset.x[rows] for rows in (split.validation, split.calibration, split.test)]
     train = moved_together(dataset.x, split.train) if use_up and dataset.x.flags.writeable else dataset.x[split.train]
@@ -162,9 +166,13 @@ def held_out(dataset: Dataset, manifest: Manifest) -> Unseen:
     if dataset.hash == manifest.data.hash:
         return Unseen.of(deal(dataset, dealing))
     dataset = matched(dataset, manifest.inputs, dealing)
+    which = "all rows: this is not the data that the bundle was fitted to"
+    if dataset.places is not None:
+        dataset = replace(dataset, x=dataset.x[apart(dataset.places)])
+        which = "all windows that do not overlap: this is not the data that the bundle was fitted to"
     x = as_inputs(dataset.x, dataset.inputs, dealing, 3)
     anomalies = None if dataset.anomalies is None else as_inputs(dataset.anomalies, dataset.inputs, dealing, 4)
-    return Unseen(x, dataset.labels, anomalies, "all rows: this is not the data that the bundle was fitted to")
+    return Unseen(x, dataset.labels, anomalies, which)
 
 
 def matched(dataset: Dataset, inputs: Inputs, dealing: Dealing) -> Dataset:
@@ -185,7 +193,7 @@ def matched(dataset: Dataset, inputs: Inputs, dealing: Dealing) -> Dataset:
         if order == list(range(len(order))):
             return replace(dataset, inputs=want)
         anomalies = None if dataset.anomalies is None else dataset.anomalies[:, order]
-        return Dataset(dataset.source, want, dataset.x[:, order], dataset.labels, anomalies)
+        return replace(dataset, inputs=want, x=dataset.x[:, order], anomalies=anomalies)
     if have.shape != want.shape:
         raise DataError(f"{dataset.source}: rows of shape {have.shape}; the bundle takes {want.shape}")
     return dataset

@@ -15,7 +15,7 @@ from typing import Any, Final, Self, cast, get_args
 
 from pydantic import JsonValue
 
-from service.inputs import Column
+from service.inputs import Column, Inputs, Windows
 from service.manifest import Manifest
 from training.cells import MISSING
 from training.errors import DataError
@@ -55,7 +55,9 @@ class Schema:
 
     *columns*: what is modelled, in the order in which the model has it. *ignored*: columns that are left out. *label*:
     a column that says which rows are anomalies (1). *missing*: the words for "no value". *source*: who says all this.
-    *fitted*: a model was fitted by it, whose rows need not have what is ignored.
+    *fitted*: a model was fitted by it, whose rows need not have what is ignored. *windows*: of which rows are made; the
+    columns are their sensors then, *group* is the column that says which run a reading is of, and *time* the one that
+    must not descend in a run; both are among the ignored ones.
     """
 
     columns: tuple[Column, ...]
@@ -64,24 +66,44 @@ class Schema:
     missing: tuple[str, ...] = MISSING
     source: str = "the schema"
     fitted: bool = False
+    windows: Windows | None = None
+    group: str | None = None
+    time: Column | None = None
 
     @classmethod
     def of(cls, manifest: Manifest) -> Self | None:
         """The schema that a bundle was fitted with; None where its rows are no table."""
         if manifest.inputs.columns is None:
             return None
-        return cls.known(manifest.inputs.columns, manifest.training, "the bundle")
+        return cls.known(manifest.inputs, manifest.training, "the bundle")
 
     @classmethod
-    def known(cls, columns: tuple[Column, ...], training: Mapping[str, JsonValue], source: str) -> Self:
-        """The schema of *columns*, with what `as_json` left in *training*."""
+    def known(cls, inputs: Inputs, training: Mapping[str, JsonValue], source: str) -> Self:
+        """The schema of a table's *inputs*, with what `as_json` left in *training*."""
         known = cast("dict[str, Any]", training.get("table") or {})
-        ignored, missing = tuple(known.get("ignored", ())), tuple(known.get("missing", MISSING))
-        return cls(columns, ignored, known.get("label"), missing, source, fitted=True)
+        windows, time = inputs.windows, known.get("time")
+        return cls(
+            (inputs.columns or ()) if windows is None else windows.sensors,
+            tuple(known.get("ignored", ())),
+            known.get("label"),
+            tuple(known.get("missing", MISSING)),
+            source,
+            fitted=True,
+            windows=windows,
+            group=known.get("group"),
+            time=None if time is None else Column.model_validate(time),
+        )
 
     def as_json(self) -> dict[str, JsonValue]:
-        """For the manifest: all but the columns, which have a place of their own there."""
-        return {"ignored": list(self.ignored), "label": self.label, "missing": list(self.missing)}
+        """For the manifest: all but columns and windows, which have a place of their own there."""
+        found: dict[str, JsonValue] = {
+            "ignored": list(self.ignored),
+            "label": self.label,
+            "missing": list(self.missing),
+        }
+        if self.windows is None:
+            return found
+        return {**found, "group": self.group, "time": None if self.time is None else self.time.model_dump(mode="json")}
 
 
 def written(schema: Schema, source: str, notes: Mapping[str, str]) -> str:

@@ -23,7 +23,7 @@ def most_elements(specs: Iterable[RowSpec], rows: int) -> int:
 
     Of tables those of records, which have more: commas in names and categories count as well.
     """
-    return SPARE + rows * sum(_elements(spec) for spec in specs)
+    return SPARE + sum(spec.most_sent(rows) * _elements(spec) for spec in specs)
 
 
 def _elements(spec: RowSpec) -> int:

@@ -18,13 +18,20 @@ from pydantic import BaseModel, ValidationError
 
 from service.codec.columns import Flaw
 from service.codec.lists import numbers
-from service.codec.rows import Array, RowSpec
+from service.codec.rows import INPUTS, SERIES, Array, RowSpec
 from service.codec.table import RECORDS, Read
 from service.errors import InvalidInput, Unsupported, kind, named, shown
+from service.inputs import Windows
+from service.windows import firsts
 
 Options = TypeVar("Options", bound=BaseModel)
 Fields = dict[str, Any]
 MAX_QUERY = 32
+_FOREIGN = {
+    INPUTS: "the rows of this model are made of the readings of a series: give {field} instead of {name}",
+    SERIES: "the rows of this model are not made of the readings of a series: give {field} instead of {name}",
+}
+"""How rows are refused that are those of other models."""
 
 
 def add_query(fields: Fields, query: bytes) -> None:
@@ -86,50 +93,62 @@ def _defaults(model: type[BaseModel]) -> Any:
 
 def read_rows(fields: Fields, spec: RowSpec, most: int, least: int = 1) -> Array:
     """
-    Take the rows of *spec* out of *fields*, be they arrays or records: (n, *shape) of its dtype, NaN where missing.
+    Take the rows of *spec* out of *fields*, be they arrays, records or a series: NaN where missing.
 
     Raises InvalidInput naming the first bad row (ragged, not a number, not finite, no such category), TooLarge, or
-    Unsupported for records of what is no table.
+    Unsupported for records of what is no table, and for rows where a series is wanted or the reverse.
     """
     rows = fields.get(spec.field)
-    if isinstance(rows, np.ndarray) and RECORDS not in fields:  # most requests, and nothing else to look at
+    if isinstance(rows, np.ndarray) and not any(name in fields for name in spec.others):  # most requests
         del fields[spec.field]
         spec.check_shape(rows.shape)
         spec.check_count(len(rows), least, most)
-        return spec.cast(rows)
+        return spec.rows(rows)
     given = _given(fields, spec, most, least)
     if given.flaws:
         row, flaw = next(iter(given.flaws.items()))
         raise InvalidInput(f"{given.spec.field}: row {row}{flaw.reason}", field=given.spec.field, row=row, **flaw.facts)
-    return _cast(given.rows, given.spec)
+    return given.spec.rows(_array(given.rows, given.spec))
 
 
 def read_rows_flagged(fields: Fields, spec: RowSpec, most: int) -> tuple[Array, dict[int, str]]:
     """
     As `read_rows`, but a bad row costs nobody else: the good rows, and the reason by index for each bad one.
 
-    A row outside the likelihood's support is bad here.
+    A row outside the likelihood's support is bad here, and so is a window with a bad reading.
     """
     rows, flaws, spec = _given(fields, spec, most, 1)
     reasons = {row: f"{spec.field}: row {row}{flaw.reason}" for row, flaw in flaws.items()}
     if not reasons:
         try:
-            array = _cast(rows, spec)
-            spec.check_support(array)
-            return array, {}
+            x = spec.rows(_array(rows, spec))
+            spec.check_support(x)
+            return x, {}
         except InvalidInput:
             pass  # one row at least is bad: each is looked at
-    good: list[Array] = []
+    sent = np.zeros((len(rows), *spec.shape), spec.dtype)  # 0 where it is bad
     for index in range(len(rows)):
-        if index in reasons:
-            continue
-        try:
-            array = _cast(rows[index : index + 1], spec)
-            spec.check_support(array)
-            good.append(array)
-        except InvalidInput as error:
-            reasons[index] = error.detail.replace("row 0", f"row {index}", 1)
-    return (np.concatenate(good) if good else np.zeros((0, *spec.shape), spec.dtype)), dict(sorted(reasons.items()))
+        if index not in reasons:
+            try:
+                sent[index] = spec.cast(_array(rows[index : index + 1], spec))[0]
+            except InvalidInput as error:
+                reasons[index] = error.detail.replace("row 0", f"row {index}", 1)
+    x = spec.made(sent)
+    if spec.windows is not None:
+        reasons = _of_windows(reasons, len(x), spec.windows)
+    for index in range(len(x)):
+        if index not in reasons and (found := spec.outside(x[index : index + 1])) is not None:
+            reasons[index] = f"{spec.field}: row {index}: {found[1]}"
+    return np.delete(x, list(reasons), axis=0), dict(sorted(reasons.items()))
+
+
+def _of_windows(reasons: Mapping[int, str], rows: int, windows: Windows) -> dict[int, str]:
+    """What is wrong with each window, by what is wrong with readings: with the first bad one that it has."""
+    bad, first = np.array(sorted(reasons), np.int64), firsts(rows, windows)
+    at = np.searchsorted(bad, first)
+    inside = np.flatnonzero(at < len(bad))
+    hit = inside[bad[at[inside]] < first[inside] + windows.length]
+    return {int(row): reasons[int(bad[at[row]])] for row in hit}
 
 
 def add_mask(fields: Fields, spec: RowSpec, name: str) -> None:
@@ -168,6 +187,9 @@ class _Given(NamedTuple):
 
 
 def _given(fields: Fields, spec: RowSpec, most: int, least: int) -> _Given:
+    for name in spec.others:
+        if name != RECORDS and fields.pop(name, None) is not None:
+            raise Unsupported(_FOREIGN[name].format(name=name, field=spec.field), field=name)
     records = fields.pop(RECORDS, None) if RECORDS in spec.fields else None
     if records is not None:
         if fields.pop(spec.field, None) is not None:
@@ -197,5 +219,5 @@ def _records(records: Any, spec: RowSpec, most: int, least: int) -> _Given:
     return _Given(records.x, records.flaws, spec)
 
 
-def _cast(rows: list[Any] | Array, spec: RowSpec) -> Array:
-    return spec.cast(rows if isinstance(rows, np.ndarray) else numbers(rows, spec))
+def _array(rows: list[Any] | Array, spec: RowSpec) -> Array:
+    return rows if isinstance(rows, np.ndarray) else numbers(rows, spec)

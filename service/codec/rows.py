@@ -19,9 +19,14 @@ from service.codec.support import Support, Supports, domain
 from service.codec.table import RECORDS, Table
 from service.errors import InvalidInput, TooLarge, counted
 from service.finite import SMALL, all_finite
+from service.inputs import Windows
 from service.manifest import Manifest
+from service.windows import count, needed, rows_of
 
 Array = NDArray[np.generic]
+
+INPUTS, SERIES = "inputs", "series"
+"""The fields of a request that hold rows, and readings that rows are made of."""
 
 MAX_LATENT = 1e6  # standard deviations of the prior: far beyond any use, and no decoder overflows
 
@@ -29,10 +34,11 @@ MAX_LATENT = 1e6  # standard deviations of the prior: far beyond any use, and no
 @dataclass(frozen=True)
 class RowSpec:
     """
-    One field of rows: its name in the request, the shape and dtype of a row, and the support of its features.
+    One field of rows: its name in the request, the shape and dtype of what is sent, and the support of its features.
 
     *bound*: what no value may pass, beside the dtype. Of tables: *table* reads them as records, *domains* are what the
-    columns are whatever is asked, *missing* is whether each may be missing (empty: none may).
+    columns are whatever is asked, *missing* is whether each may be missing (empty: none may). *windows*: what is sent
+    are readings, of which rows are made; all of this is then of readings, but for the supports, which are of rows.
     """
 
     field: str
@@ -43,6 +49,7 @@ class RowSpec:
     table: Table | None = None
     domains: tuple[Support, ...] = ()
     missing: tuple[bool, ...] = ()
+    windows: Windows | None = None
 
     @classmethod
     def inputs(cls, manifest: Manifest) -> Self:
@@ -57,19 +64,21 @@ class RowSpec:
                     low = -np.inf if likelihood.low is None else likelihood.low
                     high = np.inf if likelihood.high is None else likelihood.high
                     supports.append(Support(index, name, likelihood.support, low, high))
-        spec = cls("inputs", inputs.shape, np.dtype(inputs.dtype), tuple(supports))
-        if inputs.columns is None:
-            return spec
-        missing = tuple(column.missing for column in inputs.columns)
-        domains = (domain(index, column) for index, column in enumerate(inputs.columns))
+        windows = inputs.windows
+        columns = inputs.columns if windows is None else windows.sensors
+        if columns is None:
+            return cls(INPUTS, inputs.shape, np.dtype(inputs.dtype), tuple(supports))
+        missing = tuple(column.missing for column in columns)
+        domains = (domain(index, column) for index, column in enumerate(columns))
         return cls(
-            spec.field,
-            spec.shape,
-            spec.dtype,
-            spec.supports,
-            table=Table(inputs.columns),
+            INPUTS if windows is None else SERIES,
+            (len(columns),),
+            np.dtype(inputs.dtype),
+            tuple(supports),
+            table=Table(columns),
             domains=tuple(domain for domain in domains if domain is not None),
             missing=missing if any(missing) else (),
+            windows=windows,
         )
 
     @classmethod
@@ -79,8 +88,13 @@ class RowSpec:
 
     @cached_property
     def fields(self) -> tuple[str, ...]:
-        """The fields of a request that may hold these rows."""
-        return (self.field, RECORDS) if self.field == "inputs" else (self.field,)
+        """The fields of a request that rows are looked for in."""
+        return self.field, *self.others
+
+    @cached_property
+    def others(self) -> tuple[str, ...]:
+        """Those of `fields` with another name: records, and what other models have their rows in."""
+        return {INPUTS: (RECORDS, SERIES), SERIES: (RECORDS, INPUTS)}.get(self.field, ())
 
     @cached_property
     def of_records(self) -> RowSpec:
@@ -92,19 +106,20 @@ class RowSpec:
         """How many lists a row is in JSON: itself, and those in it."""
         return sum(math.prod(self.shape[:depth]) for depth in range(len(self.shape)))
 
-    def check_count(self, rows: int, least: int, most: int) -> None:
-        """Raise for fewer rows than *least* (InvalidInput) or more than *most* (TooLarge)."""
+    def most_sent(self, rows: int) -> int:
+        """How many of what is sent make so many rows at most."""
+        return rows if self.windows is None else needed(rows + 1, self.windows) - 1
+
+    def check_count(self, sent: int, least: int, most: int) -> None:
+        """Raise where what is *sent* makes fewer rows than *least* (InvalidInput) or more than *most* (TooLarge)."""
+        rows, told = sent, f"{self.field} has {counted(sent, 'row')}"
+        if self.windows is not None:
+            rows, length = count(sent, self.windows), self.windows.length
+            told = f"{self.field} has {counted(sent, 'reading')}, which make {counted(rows, 'window')} of {length}"
         if rows > most:
-            raise TooLarge(
-                f"{self.field} has {rows} rows; one request may have {most}", field=self.field, limit=most, value=rows
-            )
+            raise TooLarge(f"{told}; one request may have {most}", field=self.field, limit=most, value=rows)
         if rows < least:
-            raise InvalidInput(
-                f"{self.field} has {counted(rows, 'row')}; at least {least} needed",
-                field=self.field,
-                limit=least,
-                value=rows,
-            )
+            raise InvalidInput(f"{told}; at least {least} needed", field=self.field, limit=least, value=rows)
 
     def check_shape(self, shape: tuple[int, ...]) -> None:
         """Raise InvalidInput where an array of *shape* is not rows of this shape."""
@@ -113,6 +128,16 @@ class RowSpec:
             raise InvalidInput(
                 f"{self.field} has the shape {list(shape)}; [{want}] needed", field=self.field, value=list(shape)
             )
+
+    def rows(self, values: Array) -> Array:
+        """What *values*, (n, *shape), are as rows: `cast`, and `made` of that."""
+        return self.made(self.cast(values))
+
+    def made(self, cast: Array) -> Array:
+        """The rows that readings make, (n, C); what are rows already as they are."""
+        if self.windows is None:
+            return cast
+        return rows_of(cast.astype(np.float64, copy=False), self.windows).astype(self.dtype, copy=False)
 
     def cast(self, values: Array) -> Array:
         """

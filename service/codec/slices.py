@@ -132,7 +132,9 @@ def _read_rows(
         if cut == end:
             break
         comma = _COMMA.match(body, cut, end)
-        if comma is None or (rows > most and read_part is _records):  # what is no number is not bounded by the body
+        if comma is None or (
+            rows > spec.most_sent(most) and read_part is _records
+        ):  # what is no number is not bounded by the body
             return None
         at = comma.end()
         yield
@@ -164,7 +166,7 @@ def _records(body: bytes, start: int, stop: int, spec: RowSpec, most: int) -> Pa
     if spec.table is None or _too_many(body, start, stop, spec, most):
         return None
     records = read_records(b"[%b]" % body[start:stop])
-    return spec.table.read(records) if records and len(records) <= most else None
+    return spec.table.read(records) if records and len(records) <= spec.most_sent(most) else None
 
 
 def _too_many(body: bytes, start: int, stop: int, spec: RowSpec, most: int) -> bool:

@@ -103,7 +103,8 @@ class Catalog:
 
     def metadata(self, model: Model) -> dict[str, Any]:
         """What GET /v2/models/{model} says."""
-        columns = self.served.manifest.inputs.columns
+        inputs = self.served.manifest.inputs
+        columns, windows = inputs.columns, inputs.windows
         options = TASKS[model.op].options.model_json_schema()["properties"]
         return {
             "name": model.op,
@@ -122,6 +123,7 @@ class Catalog:
                 ],
                 "max_rows": self.served.max_rows,
                 **({} if columns is None else {"columns": [column.model_dump() for column in columns]}),
+                **({} if windows is None else {"windows": windows.model_dump()}),
             },
         }
 
@@ -149,14 +151,18 @@ NO_PARAMETERS = {"count", RECORDS}
 
 
 def _models(served: Served) -> list[Model]:
+    inputs = served.manifest.inputs
     x: tuple[Tensor, ...] = (_rows("x", served.rows.inputs),)
     z = _rows("z", served.rows.latents)
     scores = _SCORES
     if served.rows.inputs.missing:
         x += (Tensor(MASK, "BOOL", x[0].shape, optional=True),)
         scores += _MISSING
+    if inputs.windows is not None:
+        scores += _WINDOWS
+    by_row = inputs.windows is None  # else x is one series, of which the rows are made
     latent = served.rows.latents.shape[0]
-    mean = Tensor("mean", _graph_datatype(served, "mean"), (FREE, *served.rows.inputs.shape))
+    mean = Tensor("mean", _graph_datatype(served, "mean"), (FREE, *inputs.shape))
     drawn = (replace(mean, name=DRAWN, needs="draw"),) if served.manifest.capabilities.draw else ()
     codes = Tensor("z", "FP32", (FREE, latent))
     return [
@@ -168,6 +174,7 @@ def _models(served: Served) -> list[Model]:
                 Tensor("logvar", _graph_datatype(served, "logvar"), (FREE, latent)),
                 Tensor("z", "FP32", (FREE, FREE, latent), needs="draws"),
             ),
+            batched=by_row,
             told=("seed",),
         ),
         Model("decode", (z,), (mean, *drawn), told=("seed",)),
@@ -179,8 +186,8 @@ def _models(served: Served) -> list[Model]:
             batched=False,
             told=("degenerate",),
         ),
-        Model("reconstruct", x, (mean,)),
-        Model("anomaly-score", x, scores, told=("kind", "samples", "alpha", "fdr", "least_discoveries", "reason")),
+        Model("reconstruct", x, (mean,), batched=by_row),
+        Model("anomaly-score", x, scores, by_row, ("kind", "samples", "alpha", "fdr", "least_discoveries", "reason")),
     ]
 
 
@@ -217,4 +224,11 @@ _SCORES = (
 _MISSING = (
     Tensor("missing.row", "INT64", (FREE,)),
     *(Tensor(f"missing.{name}", "FP64", (FREE,)) for name in ("share", "threshold", "lower", "upper")),
+)
+_WINDOWS = (
+    *(Tensor(f"windows.{name}", "INT64", (FREE,)) for name in ("first", "last")),
+    Tensor("explanations.sensor", "BYTES", (FREE, FREE), needs="explain"),
+    Tensor("explanations.lag", "INT64", (FREE, FREE), needs="explain"),
+    Tensor("sensors.sensor", "BYTES", (FREE, FREE), needs="explain"),
+    *(Tensor(f"sensors.{name}", "FP64", (FREE, FREE), needs="explain") for name in ("nats", "excess")),
 )

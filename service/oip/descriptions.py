@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue
 
-from service.inputs import Column
+from service.inputs import Column, Windows
 from service.oip.messages import Datatype, Message
 from service.replies import Absent, ModelId
 
@@ -71,7 +71,11 @@ class MetadataParameters(Message):
     optional_outputs: list[OptionalTensorMetadata] = Field(description="outputs that a parameter asks for")
     max_rows: int = Field(ge=1, description="rows that one request may have")
     columns: list[Column] | Absent = Field(
-        None, description="what the numbers of x are, and of mean; there for models of tables"
+        None,
+        description="what the numbers of mean are, and of x where it is rows; there for models of tables",
+    )
+    windows: Windows | Absent = Field(
+        None, description="how rows are made of x, the readings of a series; there for models of windows"
     )
 
 

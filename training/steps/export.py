@@ -31,8 +31,7 @@ def run(options: Namespace) -> None:
     nothing = np.zeros((0, *found.inputs.shape), found.inputs.dtype)
     rows, unseen = HeldOut(nothing, nothing), None
     if options.data is not None:
-        columns = found.inputs.columns
-        known = None if columns is None else Schema.known(columns, found.training, "the checkpoint")
+        known = None if found.inputs.columns is None else Schema.known(found.inputs, found.training, "the checkpoint")
         dataset = as_known(options, known)
         if dataset.hash != found.data.hash:
             raise DataError(
