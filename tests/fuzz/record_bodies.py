@@ -144,7 +144,7 @@ def documented(body: bytes) -> tuple[Outcome | None, set[int] | None]:
             bad.add(at)
         else:
             rows[at] = numbers
-    options = request.model_dump(exclude={"inputs", "records"})
+    options = request.model_dump(exclude={"inputs", "records", "series"})
     return (None if bad else (rows, options)), bad
 
 
