@@ -247,7 +247,8 @@ def documented(operation: Operation, body: bytes) -> Outcome | None:
         rounded = np.array(rows, np.float64).astype(spec.dtype)
     if not np.isfinite(rounded).all() or (np.abs(rounded) > spec.bound).any():
         return None
-    return rounded, request.model_dump(exclude={spec.field} | ({"records"} if spec.field == "inputs" else set()))
+    rest = {"records", "series"} if spec.field == "inputs" else set()
+    return rounded, request.model_dump(exclude={spec.field} | rest)
 
 
 def _has_shape(value: Any, shape: tuple[int, ...]) -> bool:
