@@ -7,11 +7,13 @@ BUILDER ?= docker build
 SEED ?= 0
 INPUTS ?= 1000000
 export PEERS ?= $(CURDIR)/build/peers
+# --name=value where make was told so by VARIABLE=value: shells and platforms export a HOST and a PORT of their own
+flag = $(if $(filter command,$(origin $(2))),--$(1)=$($(2)))
 
 .PHONY: serve test fuzz lint fix openapi example-bundle bench bench-quick reliability bench-peers bench-bundle bench-digits gpu-wheel-check image image-check clean
 
-serve: .venv/.serve  ## serve the shipped example, or VAE_BUNDLE, on port 8000, on the CPU, without torch
-	$(BIN)/vae-serve
+serve: .venv/.serve  ## serve the shipped example, or VAE_BUNDLE, on port 8000 or PORT=9000, on this host or HOST=0.0.0.0; without torch
+	$(BIN)/vae-serve $(call flag,port,PORT) $(call flag,host,HOST)
 
 test: .venv/.dev  ## run every test, two files at a time
 	$(BIN)/pytest --numprocesses 2 --dist loadfile
@@ -35,7 +37,7 @@ openapi: .venv/.dev  ## record the examples of the OpenAPI document from the ser
 example-bundle: .venv/.dev  ## train the shipped example again: scikit-learn's digits, Gaussian
 	rm -rf build/example
 	$(BIN)/vae-train fit --data sklearn:digits --likelihood gaussian --output build/example/digits \
-		--hidden 128 --batch-size 64 --epochs 600 --patience 60 --seed 0 --threads 1 \
+		--hidden 128 --batch-size 64 --epochs 600 --warmup-epochs 10 --patience 60 --seed 0 --threads 1 \
 		--checkpoint build/example/checkpoint.npz --log build/example/fit.jsonl
 	rm -rf deploy/models/digits/1
 	mv build/example/digits/1 deploy/models/digits/1

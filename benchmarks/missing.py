@@ -20,7 +20,7 @@ import argparse
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,12 +34,14 @@ from service.inputs import Column, Inputs
 from service.scores import score
 from training.calibrate import calibrate
 from training.data import CLAMP
+from training.defaults import default_latent_dim, default_options
 from training.export import export_graphs
 from training.fit import FitOptions, fit
 from training.masks import bins_of, default_bins
-from training.models.mlp import VAE, VAEConfig, default_hidden, default_latent_dim
+from training.models.mlp import VAE, VAEConfig
 from training.noise import noise_table
 from training.ranking import auroc
+from training.reference import reference_of
 from training.scorer import run_scorer
 
 Floats = NDArray[np.float64]
@@ -163,7 +165,14 @@ class Model:
         columns = tuple(Column(name=f"x{c}", missing=masked) for c in range(features))
         self.inputs = Inputs(kind="table", shape=(features,), dtype="float64", columns=columns, clamp=CLAMP)
         latent = default_latent_dim(features)
-        vae = VAE(self.inputs, VAEConfig(latent, default_hidden(features), "gaussian"), options.seed)
+        vae = VAE(self.inputs, VAEConfig(latent, (128, 128), "gaussian"), options.seed)
+        length = default_options(self.inputs, len(parts.train))
+        options = replace(
+            options,
+            epochs=options.epochs or length.epochs,
+            warmup_epochs=length.warmup_epochs,
+            patience=length.patience,
+        )
         fit(vae, parts.train, parts.validation, options)
         self.engine = Engine({"scorer": export_graphs(vae)["scorer"]}, threads=1)
         self.eps = noise_table(latent, options.seed)[:DRAWS]
@@ -178,6 +187,8 @@ class Bins:
 
     def __init__(self, model: Model, parts: Parts, seed: int, completed: bool) -> None:
         self._model, self._completed = model, completed
+        ends, like = default_bins(model.inputs), parts.validation
+        reference = reference_of(model.engine, model.inputs, model.eps, like, (DRAWS,), ends, seed)
         found = calibrate(
             model.engine,
             model.inputs,
@@ -185,9 +196,8 @@ class Bins:
             parts.calibration,
             DRAWS,
             (DRAWS,),
-            mask_bins=default_bins(model.inputs),
-            reference=parts.validation,
-            absent=None if completed else {},
+            mask_bins=ends,
+            reference=reference if completed else {},
             seed=seed,
         )
         self._arrays = found.arrays

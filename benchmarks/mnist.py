@@ -29,7 +29,18 @@ PUBLISHED = (
 )
 CONFIGURATION = (
     *("--likelihood", "bernoulli", "--binarize", "dynamic", "--hidden", "200,200", "--latent-dim", "50"),
-    *("--activation", "tanh", "--batch-size", "100", "--learning-rate", "1e-3", "--patience", "1000"),
+    *(
+        "--activation",
+        "tanh",
+        "--batch-size",
+        "100",
+        "--learning-rate",
+        "1e-3",
+        "--warmup-epochs",
+        "10",
+        "--patience",
+        "1000",
+    ),
     *("--validation", "0.02", "--calibration", "0.05", "--test", "0"),
 )
 

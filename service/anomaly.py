@@ -18,9 +18,10 @@ from service import calibration, scores
 from service.bundle import CALIBRATION, Bundle
 from service.calls import Rows
 from service.discoveries import Discoveries, discover
-from service.errors import BundleError, Unsupported
+from service.errors import BundleError, Unsupported, counted
 from service.explanations import Explanations, FeaturePart, Maps, SensorPart
 from service.manifest import Calibrated
+from service.reference import Reference
 
 Array = NDArray[np.generic]
 Floats = NDArray[np.float64]
@@ -31,10 +32,12 @@ class Plan:
     """
     What a request asks of the scores, resolved against the bundle. *outputs*: the scorer's outputs it takes.
 
-    *entries*, *thresholds*, *reasons* (why there is no threshold): by mask bin, the first of complete rows.
+    *entries*, *references*, *thresholds*, *reasons* (why there is no threshold): by mask bin, the first of complete
+    rows.
     """
 
     entries: tuple[Calibrated, ...]
+    references: tuple[Reference, ...]
     alpha: float
     thresholds: tuple[float | None, ...]
     reasons: tuple[str | None, ...]
@@ -76,7 +79,7 @@ class Masked:
     The m rows of a request that miss values: (m,) each, *rate* (m, 2). NaN where their bin has no threshold.
 
     *row*: which rows they are. *share*: of missing values, among the columns that may be missing. *threshold*: that of
-    the bin, less what the missing features add to the score of a normal row.
+    the bin, less what the missing features add to the score of a normal row, where the score has not that in it.
     """
 
     row: NDArray[np.int64]
@@ -128,6 +131,10 @@ class Anomaly:
                     bundle.path, CALIBRATION, f"the score {kind} with {samples} samples has no mask bin {missing[0]}"
                 )
         self._entries = {key: tuple(bins[index] for index in sorted(bins)) for key, bins in by_bin.items()}
+        self._references = {
+            samples: tuple(Reference.of(self._arrays, samples, index) for index in range(len(self._ends) + 1))
+            for samples in {samples for _, samples in by_bin}
+        }
 
     def plan(
         self,
@@ -153,13 +160,15 @@ class Anomaly:
         thresholds = tuple(calibration.threshold(self._sorted(one), level) for one in entries)
         needed = calibration.rows_needed(level)
         reasons = tuple(
-            f"alpha {level:g} needs {needed} calibration rows; the bundle has {one.rows}" if threshold is None else None
+            f"alpha {level:g} needs {counted(needed, 'calibration row')}; the bundle has {one.rows}"
+            if threshold is None
+            else None
             for one, threshold in zip(entries, thresholds, strict=True)
         )
         if reasons[0] is not None and alpha is not None:
             raise Unsupported(reasons[0], field="alpha", limit=1 / (entry.rows + 1), value=alpha, rows_needed=needed)
         if fdr is not None and entry.rows < (needed := calibration.rows_needed(fdr)):
-            told = f"fdr {fdr:g} needs {needed} calibration rows; the bundle has {entry.rows}"
+            told = f"fdr {fdr:g} needs {counted(needed, 'calibration row')}; the bundle has {entry.rows}"
             raise Unsupported(told, field="fdr", limit=1 / (entry.rows + 1), value=fdr, rows_needed=needed)
         outputs = scores.SCORE_OUTPUTS[entry.kind]
         if components:
@@ -169,40 +178,49 @@ class Anomaly:
         if maps:
             outputs += self._explanations.outputs(entry.kind, "kind")
             self._explanations.check_maps(entry)
-        outputs = tuple(dict.fromkeys(outputs))
-        return Plan(entries, level, thresholds, reasons, explain, components, outputs, fdr, maps)
+        return Plan(
+            entries,
+            self._references[entry.samples],
+            level,
+            thresholds,
+            reasons,
+            explain,
+            components,
+            tuple(dict.fromkeys(outputs)),
+            fdr,
+            maps,
+        )
 
     def judge(self, plan: Plan, x: Array, outputs: Rows) -> Scored:
         """The answer for rows *x* (B, *shape), NaN where missing, from the scorer's *outputs* for them."""
-        values = scores.score(plan.entry.kind, outputs) if len(x) else np.zeros(0)
-        components = _components(plan.entry.kind, outputs) if plan.components and len(x) else None
+        kind = plan.entry.kind
         rate = None if plan.threshold is None else calibration.false_alarm_rate(plan.entry.rows, plan.alpha)
         shares = np.isnan(x[:, self._may_miss]).mean(axis=1) if len(self._ends) else np.zeros(len(x))
         if not shares.any():
             explained = self._explained(plan, plan.entry, x, outputs) if plan.explain and len(x) else (None, None)
+            values = plan.references[0].score(kind, outputs, None)[0] if len(x) else np.zeros(0)
             p_values = calibration.p_values(self._sorted(plan.entry), values)
             return Scored(
                 scores=values,
                 p_values=p_values,
                 rate=rate,
                 is_anomaly=None if plan.threshold is None else values > plan.threshold,
-                components=components,
+                components=_components(kind, values, outputs) if plan.components and len(x) else None,
                 explanations=explained[0],
                 sensors=explained[1],
                 discoveries=_discoveries(plan, p_values, np.zeros(len(x), np.int64)),
                 maps=self._explanations.maps(plan.entry, x, outputs) if plan.maps else None,
             )
         bins = calibration.mask_bins(shares, self._ends)
-        p_values, decided = np.empty(len(x)), np.zeros(len(x), np.bool_)
+        values, p_values, decided = np.empty(len(x)), np.empty(len(x)), np.zeros(len(x), np.bool_)
         thresholds, rates = np.full(len(x), np.nan), np.full((len(x), 2), np.nan)
         explanations: list[list[FeaturePart]] = [[] for _ in x]
         sensors: list[list[SensorPart]] = [[] for _ in x]
         reason = None
         for index in np.unique(bins):
             rows, entry, threshold = np.flatnonzero(bins == index), plan.entries[index], plan.thresholds[index]
-            whole = values[rows]
-            if (absent := self._arrays.get(entry.absent_key)) is not None:
-                whole = calibration.completed(whole, ~np.isnan(x[rows]), np.asarray(absent, np.float64))
+            part = {name: array[rows] for name, array in outputs.items()}
+            values[rows], whole = plan.references[index].score(kind, part, ~np.isnan(x[rows]))
             p_values[rows] = calibration.p_values(self._sorted(entry), whole)
             if threshold is not None:
                 decided[rows] = whole > threshold
@@ -210,7 +228,6 @@ class Anomaly:
                 rates[rows] = calibration.false_alarm_rate(entry.rows, plan.alpha)
             reason = reason or plan.reasons[index]
             if plan.explain:
-                part = {name: array[rows] for name, array in outputs.items()}
                 for row, parts, told in zip(rows, *self._explained(plan, entry, x[rows], part), strict=True):
                     explanations[row], sensors[row] = parts, told
         unknown = np.isnan(thresholds)
@@ -220,7 +237,7 @@ class Anomaly:
             p_values=p_values,
             rate=rate,
             is_anomaly=None if unknown.all() else np.ma.MaskedArray(decided, unknown),
-            components=components,
+            components=_components(kind, values, outputs) if plan.components else None,
             explanations=explanations if plan.explain else None,
             sensors=sensors if plan.explain else None,
             masked=Masked(masked, shares[masked], thresholds[masked], rates[masked]),
@@ -260,7 +277,8 @@ def _discoveries(plan: Plan, p_values: Floats, bins: NDArray[np.int64]) -> Disco
     return discover(p_values, 1 / (rows[bins] + 1), plan.fdr)
 
 
-def _components(kind: str, outputs: Rows) -> Components:
+def _components(kind: str, values: Floats, outputs: Rows) -> Components:
+    """The parts of the scores *values*, (B,). A kind without parts by feature is latent as a whole."""
     kl = scores.score("kl", outputs)
     log_w = np.asarray(outputs["log_w"], np.float64)
     weights = np.exp(log_w - log_w.max(axis=1, keepdims=True))
@@ -268,7 +286,6 @@ def _components(kind: str, outputs: Rows) -> Components:
         "nll": np.asarray(outputs["latent_term"], np.float64),
         "neg_elbo": kl,
         "reconstruction": np.zeros_like(kl),
-        "kl": kl,
     }
     effective = np.square(weights.sum(axis=1)) / np.square(weights).sum(axis=1)
-    return Components(scores.score("reconstruction", outputs), kl, latent[kind], effective)
+    return Components(scores.score("reconstruction", outputs), kl, latent.get(kind, values), effective)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from service.api import ROUTES, V1
-from service.errors import NotReady, ReloadRefused, StartError
+from service.errors import NotReady, ReloadRefused, StartError, counted
 from service.http.cold import Cold
 from service.http.crowd import Crowd
 from service.http.exchange import Endpoint, Exchange, Flight, Refused
@@ -105,7 +105,7 @@ class App:
         """SIGTERM came: say so in /health/ready and close connections after their replies; go on answering."""
         self.exchange.draining = True
         self.metrics.ready(False)
-        log.info("draining: %d requests in flight", self.exchange.in_flight)
+        log.info("draining: %s in flight", counted(self.exchange.in_flight, "request"))
 
     def model(self) -> dict[str, Any]:
         """What /v1/model says: the manifest, what runs it, and the limits of a request."""
@@ -233,13 +233,13 @@ class App:
         self.metrics.provider_info.labels(placement.requested, placement.actual, placement.device).set(1)
         self.metrics.ready(not self.exchange.draining)
         log.info(
-            "serving %s version %d (%s) from %s on %s with %d threads, %sready in %.2f s",
+            "serving %s version %d (%s) from %s on %s with %s, %sready in %.2f s",
             manifest.name,
             manifest.version,
             bundle.bundle_id[:12],
             bundle.path,
             placement.actual,
-            placement.threads,
+            counted(placement.threads, "thread"),
             "" if old is None else f"in the place of version {old.manifest.version}, ",
             loaded.seconds,
         )

@@ -27,7 +27,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, Protocol, TypeVar
 
 from service.calls import Call, Chunk, Key, Rows, gather, scatter
-from service.errors import InferenceFailed, NotReady, Overloaded, ServiceError
+from service.errors import InferenceFailed, NotReady, Overloaded, ServiceError, counted
 from service.pace import Pace
 from service.queues import Queues, Waiting
 from service.spent import SPENT
@@ -36,6 +36,7 @@ log = logging.getLogger("service.batcher")
 
 Key_contra = TypeVar("Key_contra", bound=Hashable, contravariant=True)
 _REOPEN = 7 / 8
+_COMPANY_S = 1.0  # after the last call that is not over the limit of a batch another one is looked for so long
 _COUNTED = "(a scored row counts once for each draw)"
 
 
@@ -52,8 +53,8 @@ class Batcher(Generic[Key]):
 
     *run(key, inputs)* gets arrays with a common first axis and returns arrays with the same first axis. *max_inline_s*:
     a batch that is expected to take no longer runs in the event loop; 0: none does. *max_chunk_rows*: what is run at a
-    time, where a whole batch would not run in the loop, of a call over the limit of a batch: who comes meanwhile waits
-    for that. By default as much as a batch.
+    time, where a whole batch would not run in the loop, of a call over the limit of a batch, while others come that are
+    not over it: who comes meanwhile waits for that. By default as much as a batch.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Batcher(Generic[Key]):
         self._max_chunk_rows = max_chunk_rows or max_batch_rows
         self._queues: Queues[Key] = Queues(max_batch_rows, self._chunk)
         self._batch: list[Chunk[Key]] = []  # what runs, or will in the next turn
+        self._company_until = -math.inf
         self._alone: deque[Chunk[Key]] = deque()  # what failed together, and is to run one by one
         self._pace: Pace[Key] = Pace()
         self._turn: asyncio.Handle | None = None  # of `_take_turn`, while it is to come
@@ -101,7 +103,8 @@ class Batcher(Generic[Key]):
             if queued <= _REOPEN * most:
                 self._full = False
             else:
-                raise self._overloaded(f"{queued} rows wait {_COUNTED}; the queue of {most} was full", queued)
+                told = f"{counted(queued, 'row')} waiting {_COUNTED}; the queue of {most} was full"
+                raise self._overloaded(told, queued)
 
     def _check(self, weight: int) -> None:
         """Raise what a call of *weight* is refused with; one larger than the queue is taken when nothing waits."""
@@ -110,7 +113,7 @@ class Batcher(Generic[Key]):
         queued, most = self._queues.work, self._max_queue_rows
         if queued and queued + weight > most:
             self._full = queued > _REOPEN * most  # a large call alone does not shut out the others
-            told = f"{queued} rows wait {_COUNTED}, and {weight} more would pass the limit of {most}"
+            told = f"{counted(queued, 'row')} waiting {_COUNTED}, and {weight} more would pass the limit of {most}"
             raise self._overloaded(told, queued + weight)
 
     def _overloaded(self, told: str, value: int) -> Overloaded:
@@ -128,7 +131,10 @@ class Batcher(Generic[Key]):
         rows = len(next(iter(inputs.values())))
         self._check(rows * weight)
         answer: asyncio.Future[Rows] = self._loop.create_future()
-        self._queues.push(Call(key, inputs, rows, weight, time.monotonic(), deadline, answer, SPENT.get()))
+        now = time.monotonic()
+        if rows * weight <= self._max_batch_rows:
+            self._company_until = now + _COMPANY_S
+        self._queues.push(Call(key, inputs, rows, weight, now, deadline, answer, SPENT.get()))
         if deadline < self._alarm_at:
             self._set_alarm(deadline)
         if not self._batch:
@@ -214,10 +220,11 @@ class Batcher(Generic[Key]):
 
     def _chunk(self, call: Call[Key]) -> int:
         """How many rows of a call over the limit of a batch to run at a time: one at least, however heavy it is."""
+        whole = max(1, self._max_batch_rows // call.weight)
+        if time.monotonic() > self._company_until:
+            return whole
         rows = max(1, self._max_chunk_rows // call.weight)
-        if 2 * self._pace.expected(call.key, rows * call.weight) > self._max_inline_s:
-            return rows
-        return max(1, self._max_batch_rows // call.weight)
+        return rows if 2 * self._pace.expected(call.key, rows * call.weight) > self._max_inline_s else whole
 
     def _linger(self) -> bool:
         """Give others the time to join, until the batch is full or its oldest call has waited the delay."""

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from service import onnx_file
+from service import onnx_file, reference
 from service.errors import BundleError
 from service.manifest import SCHEMA_VERSION, Manifest
 
@@ -228,6 +228,8 @@ def _golden(path: Path, manifest: Manifest, arrays: Arrays) -> dict[str, Arrays]
 
 
 def _check_calibration(path: Path, manifest: Manifest, arrays: Arrays) -> None:
+    if (reason := reference.refusal(manifest, arrays)) is not None:
+        raise BundleError(path, CALIBRATION, reason)
     for entry in manifest.calibrated:
         scores = arrays.get(entry.key)
         if scores is None:

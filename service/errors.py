@@ -52,6 +52,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def plain(number: float) -> str:
+    """A *number* as a message shows it: in all its digits, whole ones without a point."""
+    return f"{number:.0f}" if number % 1 == 0 and abs(number) < 2**53 else repr(number)
+
+
 def kind(value: object) -> str:
     """What a client would call *value*, which came in JSON."""
     if value is None:

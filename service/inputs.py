@@ -8,9 +8,12 @@ nothing of what the model makes of one.
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+MOST_COUNT: Final = 2**24
+"""The largest count, and the largest integer either way: float32 knows every whole number up to here."""
 
 
 class Part(BaseModel):
@@ -26,7 +29,10 @@ class Column(Part):
 
     name: str = Field(min_length=1, description="as in the data", examples=["pressure"])
     kind: Literal["numeric", "integer", "categorical", "ordinal", "binary", "count"] = Field(
-        "numeric", description="what its values are", examples=["numeric"]
+        "numeric",
+        description="what its values are; an integer is a whole number of up to 2^24 (16,777,216) either way, a count "
+        "one from 0 to 2^24",
+        examples=["numeric"],
     )
     unit: str | None = Field(None, description="the unit of its values", examples=["bar"])
     center: float | None = Field(None, description="subtracted inside the graph, in the column's unit", examples=[3.0])
@@ -63,6 +69,7 @@ class Windows(Part):
         False,
         description="whether of a numeric sensor a row has its first reading, and then how much each is more than "
         "the one before",
+        examples=[True],
     )
 
     def differenced(self, sensor: Column) -> bool:

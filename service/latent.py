@@ -38,6 +38,11 @@ def uniforms(seed: int, *shape: int) -> Floats:
     return np.random.Generator(np.random.Philox(seed)).random(shape, np.float32)
 
 
+def choices(seed: int, count: int) -> Floats:
+    """Draws from [0, 1), (count,) float32, that do not depend on the normal draws of the same *seed*."""
+    return np.random.Generator(np.random.Philox(seed).jumped()).random(count, np.float32)
+
+
 def lerp(start: Floats, stop: Floats, alphas: NDArray[np.float64]) -> Floats:
     """The straight line: (L,), (L,), (S,) -> (S, L). The ends are returned as they came, to the bit."""
     t = alphas[:, None]

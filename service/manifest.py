@@ -16,7 +16,7 @@ from service.inputs import Inputs, Part
 SCHEMA_VERSION: Final = 1
 
 Operation = Literal["encode", "decode", "sample", "interpolate", "reconstruct", "anomaly-score"]
-ScoreKind = Literal["nll", "neg_elbo", "reconstruction", "kl"]
+ScoreKind = Literal["nll", "neg_elbo", "reconstruction", "kl", "latent", "typicality", "fused"]
 GraphName = Literal["encoder", "decoder", "scorer", "observe", "prior", "posterior"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
@@ -136,6 +136,11 @@ class Calibrated(Part):
     def absent_key(self) -> str:
         """The name of what each feature adds to the score of a normal row, (C,), where rows of this bin lack some."""
         return f"absent/{self.kind}/{self.samples}/{self.group}/{self.mask_bin}"
+
+    @property
+    def reference_key(self) -> str:
+        """The name of what reference rows are like by which typicality and fused are measured, see reference.py."""
+        return f"reference/{self.kind}/{self.samples}/{self.mask_bin}"
 
 
 class Scoring(Part):

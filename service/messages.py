@@ -168,7 +168,13 @@ class SampleRequest(_Request):
 
     count: int = Field(1, ge=1, le=MAX_INTEGER, description="n, the rows to draw, up to limits.max_request_rows")
     seed: Seed = None
-    temperature: float = Field(1.0, ge=0, le=10, description="the standard deviation of the latent draws; 0: none")
+    temperature: float = Field(
+        1.0,
+        ge=0,
+        le=10,
+        description="the standard deviation of the latent draws, of a learned prior as a share of the component's; "
+        "0: none",
+    )
     truncation: float | None = Field(
         None,
         gt=0,
@@ -226,12 +232,19 @@ class AnomalyScoreOptions(_Request):
     """Anomaly-score, less its rows."""
 
     kind: ScoreKind | None = Field(
-        None, description="the score, one of manifest.capabilities.score_kinds; null: manifest.scoring.kind"
+        None,
+        description="the score, one of manifest.capabilities.score_kinds; null: the bundle's own, "
+        "manifest.scoring.kind. nll: the importance-weighted bound of -log p(x); neg_elbo: "
+        "reconstruction + kl; reconstruction: -E[log p(x given z)]; kl: KL(q(z given x) || p(z)); "
+        "latent: half the squared Mahalanobis distance of mu from where normal rows are encoded; "
+        "typicality: how far nll is from its mean over normal rows, above or below; fused: -log "
+        "density of reconstruction, kl and latent together, each as a normal rank among normal rows",
     )
     alpha: Alpha | None = Field(
         None,
-        description="the false-alarm rate that is_anomaly may have, as a share of normal rows; null: "
-        "manifest.scoring.alpha. The smallest that the calibration rows allow is 1 / (rows + 1)",
+        description="the false-alarm rate that is_anomaly may have, as a share of normal rows; null: the bundle's own, "
+        "manifest.scoring.alpha of GET /v1/model, which is 0.01 in what vae-train writes. The smallest that the "
+        "calibration rows allow is 1 / (rows + 1)",
     )
     fdr: Alpha | None = Field(
         None,
@@ -243,13 +256,14 @@ class AnomalyScoreOptions(_Request):
         ge=1,
         le=MAX_INTEGER,
         description="K, the latent draws of a score; only those that were calibrated (manifest.calibrated); null: "
-        "manifest.scoring.samples",
+        "the bundle's own, manifest.scoring.samples",
     )
     explain: int = Field(
         0,
         ge=0,
         le=64,
-        description="explain each row by this many features, E, most surprising first; not for kind kl",
+        description="explain each row by this many features, E, most surprising first; of the kinds nll, neg_elbo "
+        "and reconstruction",
     )
     components: bool = Field(False, description="return the parts of the score as well")
     on_invalid: Literal["reject", "flag"] = Field(

@@ -8,6 +8,7 @@ several.
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -34,7 +35,7 @@ from service.http.crowd import Why
 from service.manifest import Operation
 from service.queues import Waiting
 from service.spent import Spent
-from service.workers.sharing import RESTARTS, Shared
+from service.workers.sharing import P_VALUE, RESTARTS, VERSIONS, Shared
 
 SECONDS = (1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 ROWS = tuple(float(2**i) for i in range(13))
@@ -103,7 +104,7 @@ class Metrics:
             registry=r,
         )
         self._p_value = _histogram(
-            r, "vae_anomaly_p_value", "Of scored rows; uniform on data like the calibration's.", P_VALUES, "version"
+            r, P_VALUE, "Of scored rows; uniform on data like the calibration's.", P_VALUES, "version"
         )
         self._anomalies = Counter("vae_anomalies", "Rows called anomalous at the alpha of their request.", registry=r)
         self._scored_rows = Counter("vae_scored_rows", "Rows scored.", registry=r)
@@ -115,6 +116,7 @@ class Metrics:
             self._connections_ended.labels(why)
         self._count_connections: Callable[[], int] = int
         self._serving: Gauge | None = None
+        self._versions: list[str] = []  # what is served, and what was before it
         self._running: defaultdict[str, int] = defaultdict(int)
         self._ended: list[tuple[str, str, int, float, Spent | None]] = []
         self._batches: list[tuple[str, int, int, float]] = []
@@ -169,8 +171,9 @@ class Metrics:
         self._connections.set(self._count_connections())
 
     def scored(self, version: int, p_values: NDArray[np.float64], is_anomaly: NDArray[np.bool_] | None) -> None:
-        """Rows were scored by the bundle's *version*."""
-        _observe(self._p_value.labels(str(version)), p_values)
+        """Rows were scored by the bundle's *version*: of one that was served long ago, nobody asks for p-values."""
+        if str(version) in self._versions:
+            _observe(self._p_value.labels(str(version)), p_values)
         self._scored_rows.inc(len(p_values))
         if is_anomaly is not None:
             self._anomalies.inc(int(is_anomaly.sum()))
@@ -184,6 +187,17 @@ class Metrics:
         self._serving = self._model_info.labels(name, str(version), bundle_id)
         self._serving.set(1)
         self._warmup_seconds.set(seconds)
+        self._keep(str(version))
+
+    def _keep(self, version: str) -> None:
+        """Of the p-values, those of *version*, of what was served before it, and of nothing older."""
+        if version not in self._versions:
+            self._versions.append(version)
+        while len(self._versions) > VERSIONS:
+            old = self._versions.pop(0)
+            if self._shared is None:  # from shared files it is left out when they are read
+                with contextlib.suppress(KeyError):  # nothing was scored
+                    self._p_value.remove(old)
 
     def ready(self, ready: bool) -> None:
         """Whether requests are answered."""

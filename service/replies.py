@@ -169,18 +169,19 @@ class Explanation(Reply):
 class Window(Reply):
     """Which readings of the series a row is made of."""
 
-    first: int = Field(ge=0, description="index of its first reading, from 0")
-    last: int = Field(ge=0, description="index of its last reading")
+    first: int = Field(ge=0, description="index of its first reading, from 0", examples=[4])
+    last: int = Field(ge=0, description="index of its last reading", examples=[19])
 
 
 class SensorPart(Reply):
     """What all readings of one sensor in a window have to do with its score."""
 
-    sensor: str = Field(description="its name")
-    nats: float = Field(description="the parts of its readings together, in nats")
+    sensor: str = Field(description="its name", examples=["pressure"])
+    nats: float = Field(description="the parts of its readings together, in nats", examples=[41.7])
     excess: float | None = Field(
         description="how many nats they have above their medians among the calibration rows; null where the bundle "
-        "does not know these"
+        "does not know these",
+        examples=[38.2],
     )
 
 

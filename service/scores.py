@@ -1,8 +1,9 @@
 """
-The score kinds: anomaly scores in nats from the scorer's outputs, "higher = more anomalous".
+The score kinds: anomaly scores in nats, "higher = more anomalous", and those that are of the scorer's outputs alone.
 
 Pure functions on arrays, used on calibration rows (training) and on a caller's rows (service), so that both are
-the same numbers. The densities themselves are in scorer.onnx. B rows, K draws, L latents, C features.
+the same numbers. The densities themselves are in scorer.onnx; kinds that compare a row with reference rows are in
+reference.py. B rows, K draws, L latents, C features.
 """
 
 from __future__ import annotations
@@ -19,8 +20,14 @@ SCORE_OUTPUTS: dict[str, tuple[str, ...]] = {
     "neg_elbo": ("log_px_z", "kl"),
     "reconstruction": ("log_px_z",),
     "kl": ("kl",),
+    "latent": ("mu",),
+    "typicality": ("log_w",),
+    "fused": ("log_px_z", "kl", "mu"),
 }
 """The scorer's outputs that a kind is computed from."""
+
+PLAIN = ("nll", "neg_elbo", "reconstruction", "kl")
+"""The kinds that need nothing but the scorer's outputs."""
 
 FEATURE_OUTPUTS: dict[str, str] = {
     "nll": "feature_nll_iw",
@@ -32,7 +39,7 @@ FEATURE_OUTPUTS: dict[str, str] = {
 
 def score(kind: str, outputs: Mapping[str, NDArray[np.generic]]) -> Floats:
     """
-    The score *kind* of each row: (B,), in nats.
+    The score *kind*, one of PLAIN, of each row: (B,), in nats.
 
     nll             -(logsumexp_k log_w - log K), the negative importance-weighted bound (Burda et al. 2016, eq. 8)
     neg_elbo        sum_j KL_j - mean_k log p(x|z_k), the negative evidence lower bound
@@ -52,4 +59,4 @@ def score(kind: str, outputs: Mapping[str, NDArray[np.generic]]) -> Floats:
     if kind == "kl":
         total: Floats = np.asarray(outputs["kl"], np.float64).sum(axis=1)
         return total
-    raise ValueError(f"{kind!r} is not a score kind")
+    raise ValueError(f"{kind!r} is not a score of the scorer's outputs alone")

@@ -13,7 +13,7 @@ from service.bundle import REPORT
 from service.codec.rows import RowSpec
 from service.codec.table import Table
 from service.engine import Engine
-from service.errors import NotReady, TooLarge
+from service.errors import NotReady, TooLarge, counted
 from service.loader import Loaded
 from service.manifest import Operation
 from service.metrics import Metrics
@@ -87,9 +87,8 @@ class Served:
     def check_rows(self, field: str, rows: int, told: str) -> None:
         """Raise TooLarge when the request asks for more *rows* than one may have; *told* says how it came to that."""
         if rows > self.max_rows:
-            raise TooLarge(
-                f"{told}; one request may have {self.max_rows} rows", field=field, limit=self.max_rows, value=rows
-            )
+            most = counted(self.max_rows, "row")
+            raise TooLarge(f"{told}; one request may have {most}", field=field, limit=self.max_rows, value=rows)
 
 
 class Service(Protocol):

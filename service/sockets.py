@@ -6,6 +6,7 @@ Knows addresses; nothing of who listens.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Sequence
@@ -13,6 +14,12 @@ from collections.abc import Sequence
 from service.errors import StartError
 
 BACKLOG = 2048
+_NO_HOST = "choose a name or an address of this machine (VAE_HOST, --host)"
+_ADVICE = {
+    errno.EADDRINUSE: "another process has it; end that one, or choose another port (VAE_PORT, --port; 0: a free one)",
+    errno.EACCES: "it may be a port that is kept for privileged processes; choose one from 1024 on (VAE_PORT, --port)",
+    errno.EADDRNOTAVAIL: _NO_HOST,
+}
 
 
 def bind(host: str, port: int) -> list[socket.socket]:
@@ -46,11 +53,12 @@ def listen(sockets: Sequence[socket.socket]) -> None:
 
 
 def taken(host: str, port: int, error: Exception) -> StartError:
-    """What an operator is told of *error* at *host* and *port*."""
-    reason = str(error)
-    if isinstance(error, OSError) and error.errno is not None:
-        reason = str(error.strerror) if isinstance(error, socket.gaierror) else os.strerror(error.errno)
-    return StartError(f"cannot listen on host {host!r}, port {port}: {reason}")
+    """What an operator is told of *error* at *host* and *port*: the reason, and what to do."""
+    reason, number = str(error), getattr(error, "errno", None)
+    if isinstance(error, OSError) and number is not None:
+        reason = str(error.strerror) if isinstance(error, socket.gaierror) else os.strerror(number)
+    advice = _NO_HOST if isinstance(error, socket.gaierror | UnicodeError) else _ADVICE.get(number or 0)
+    return StartError(f"cannot listen on host {host!r}, port {port}: {reason}" + (f": {advice}" if advice else ""))
 
 
 def url(sockets: Sequence[socket.socket]) -> str:

@@ -29,7 +29,7 @@ from service.queues import Waiting
 
 Array = NDArray[np.generic]
 Floats = NDArray[np.float64]
-GRAPHS_SERVED = {"encoder", "decoder", "scorer", "observe"}
+GRAPHS_SERVED = {"encoder", "decoder", "scorer", "observe", "prior"}
 MASK = "mask"
 """The tensor of a graph that says which values are observed."""
 
@@ -90,6 +90,7 @@ class VAE:
         graphs = manifest.graphs
         self._masked = {name for name in graphs if MASK in _inputs(graphs[name])}
         self._uniforms = _inputs(graphs["observe"])["u"][1:] if "observe" in graphs else ()
+        self._learned_prior = "prior" in graphs
 
     async def encode(self, x: Array, draws: int, seed: int | None, deadline: float) -> tuple[Rows, int | None]:
         """Encode rows: mu and logvar (n, L), and z (n, draws, L) with the seed of those draws when there are any."""
@@ -115,12 +116,20 @@ class VAE:
     async def sample(
         self, count: int, seed: int | None, temperature: float, truncation: float | None, deadline: float
     ) -> tuple[Array, Array, int]:
-        """Sample latents from the prior, times *temperature*, and decode them: (count, L), (count, *shape), seed."""
+        """
+        Sample latents from the prior and decode them: (count, L), (count, *shape), seed.
+
+        *temperature*, *truncation*: of the normal draws, in a learned mixture those about the chosen component's mean.
+        """
         seed = _seed(seed)
         shape = count, self._latent_dim
         eps = latent.truncated_noise(seed, truncation, *shape) if truncation else latent.noise(seed, *shape)
         z = (temperature * eps).astype(np.float32)
-        return z, (await self._submit(Work("sample"), {"z": z}, deadline))["mean"], seed
+        if not self._learned_prior:
+            return z, (await self._submit(Work("sample"), {"z": z}, deadline))["mean"], seed
+        rows = {"eps": z, "u": latent.choices(seed, count)}
+        outputs = await self._submit(Work("sample", outputs=("z", "mean")), rows, deadline)
+        return outputs["z"], outputs["mean"], seed
 
     async def interpolate(self, waypoints: Array, *, encoded: bool, steps: int, method: str, deadline: float) -> Walk:
         """Walk along *waypoints*, rows or (*encoded*) latents, with *steps* points a leg, and decode the points."""
@@ -194,6 +203,9 @@ def _run(engine: Engine, eps: Array, work: Work, rows: Rows) -> Rows:
         return engine.run("scorer", {**rows, "eps": eps[: work.samples]}, work.outputs)
     if work.op == "reconstruct":
         rows = {"z": engine.run("encoder", rows, ("mu",))["mu"]}
+    if "eps" in rows:
+        rows = {"z": engine.run("prior", rows, ("z",))["z"]}
+        return {**rows, **engine.run("decoder", rows, ("mean",))}
     if "u" in rows:
         return engine.run("observe", rows, work.outputs)
     if "z" in rows:

@@ -6,13 +6,17 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import torch
 
+from service.bundle import pack_arrays
 from service.inputs import Column, Inputs
 from service.manifest import Data
+from service.scores import PLAIN
 from training.assemble import HeldOut, build_bundle
 from training.likelihoods.choose import Count, Family, as_they_are
 from training.models.mlp import VAE, VAEConfig
@@ -51,16 +55,24 @@ def make_bundle(
     version: int = 1,
     latent_dim: int = 4,
     count: Count = "negative-binomial",
+    components: int = 0,
 ) -> Path:
-    """An untrained VAE on *inputs* as a bundle, calibrated on the second half of the rows *x*."""
+    """
+    An untrained VAE on *inputs* as a bundle, calibrated on the second half of the rows *x*.
+
+    *components*: of a mixture as the prior; 0: N(0, I).
+    """
     torch.set_num_threads(1)
     standardise = not as_they_are(inputs, family)
     config = VAEConfig(latent_dim=latent_dim, hidden=(8,), likelihood=family, standardise=standardise, count=count)
+    if components:
+        config = replace(config, prior="mixture", components=components)
     vae = VAE(inputs, config, seed=version)
     vae.adapt(x[: len(x) // 2])
     calibration = x[len(x) // 2 :]
     data = Data(hash="0" * 64, rows={"train": len(x) // 2, "calibration": len(calibration)})
-    bundle = build_bundle(vae, model_dir.name, version, data, {}, HeldOut(calibration, x[:0]), threads=1, trained=False)
+    held_out = HeldOut(calibration, x[:0], reference=x[: len(x) // 2])
+    bundle = build_bundle(vae, model_dir.name, version, data, {}, held_out, threads=1, trained=False)
     return write(model_dir, bundle)
 
 
@@ -76,6 +88,27 @@ def edit_manifest(bundle: Path, **changes: object) -> None:
     file = bundle / "manifest.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
     reseal(bundle)
+
+
+def make_older(bundle: Path) -> None:
+    """Make *bundle* what it was before scorers had mu: without the kinds that compare a row with reference rows."""
+    model = onnx.load(bundle / "scorer.onnx")
+    kept = [output for output in model.graph.output if output.name != "mu"]
+    del model.graph.output[:]
+    model.graph.output.extend(kept)
+    onnx.save(model, bundle / "scorer.onnx")
+    document = json.loads((bundle / "manifest.json").read_text())
+    scorer = document["graphs"]["scorer"]
+    scorer["outputs"] = [tensor for tensor in scorer["outputs"] if tensor["name"] != "mu"]
+    arrays = dict(np.load(bundle / "calibration.npz"))
+    some = {name: arrays[name] for name in arrays if not name.startswith("reference/") and name.split("/")[1] in PLAIN}
+    (bundle / "calibration.npz").write_bytes(pack_arrays(some))
+    edit_manifest(
+        bundle,
+        graphs=document["graphs"],
+        calibrated=[entry for entry in document["calibrated"] if entry["kind"] in PLAIN],
+        capabilities={**document["capabilities"], "score_kinds": list(PLAIN)},
+    )
 
 
 def publish(

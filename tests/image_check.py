@@ -152,7 +152,7 @@ def check_end(image: Image, container: Container, port: int) -> None:
         caller.sendall(head.encode() + b"Content-Type: application/json\r\n\r\n" + body[:100])
         time.sleep(0.2)
         container.signal(signal.SIGTERM)
-        container.until("draining: 1 requests in flight")
+        container.until("draining: 1 request in flight")
         check_health(image, port, 1)
         caller.sendall(body[100:])
         reply = http.client.HTTPResponse(caller)

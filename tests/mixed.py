@@ -2,7 +2,7 @@
 A tiny bundle of a table with every kind of column, values that may be missing, and draws: graphs written by hand.
 
 What the service is promised by a bundle is here in its shortest form, whatever `training` makes of it: x and mask in,
-nothing of x used where mask is false.
+nothing of x used where mask is false. Only the statistics of reference rows are those that `training` fits.
 """
 
 from __future__ import annotations
@@ -11,19 +11,32 @@ import contextlib
 import io
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from service import calibration, scores
+from service import calibration
 from service.bundle import pack_array, pack_arrays, write_bundle
 from service.engine import Engine
 from service.inputs import Column, Inputs
-from service.manifest import Calibrated, Capabilities, Data, Graph, GraphName, Latent, Likelihood, Manifest, Scoring
+from service.manifest import (
+    Calibrated,
+    Capabilities,
+    Data,
+    Graph,
+    GraphName,
+    Latent,
+    Likelihood,
+    Manifest,
+    ScoreKind,
+    Scoring,
+)
 from service.manifest import Tensor as TensorSpec
+from service.reference import Reference
+from training.reference import reference_of
 
 COLUMNS = (
     Column(name="speed", unit="rpm", missing=True),
@@ -37,13 +50,13 @@ COLUMNS = (
 )
 NAMES = tuple(column.name for column in COLUMNS)
 C, L, K = len(COLUMNS), 2, 4
+INPUTS = Inputs(kind="table", shape=(C,), dtype="float64", columns=COLUMNS, clamp=1000.0)
 BINS = (0.25, 0.5, 1.0)
 CENTER = (1500.0, 1.0, 1.0, 0.5, 3.0, 1.8e9)
 SCALE = (200.0, 1.0, 1.0, 0.5, 2.0, 86400.0)
 HIGH = (np.inf, 3.0, 2.0, 1.0, np.inf, np.inf)
 WHOLE = (False, True, True, True, True, False)
-ABSENT = np.array([0.5, 0.7, 0.2, 0.1, 0.4, 0.3])
-"""What each feature adds to the score of a normal row, more or less."""
+KINDS = get_args(ScoreKind)
 MAY_MISS = np.array([column.missing for column in COLUMNS])
 
 
@@ -141,7 +154,8 @@ class _Scorer(_Model):
         latent_term = (weights * (log_weights - ratio)).sum(dim=1) + torch.ones_like(eps[:, 0]).sum().log()
         kl = 0.5 * (mu.square() + logvar.exp() - logvar - 1)
         parts = (weights.unsqueeze(-1) * energy).sum(dim=1), energy.mean(dim=1)
-        return log_w, log_px_z, kl, latent_term, *parts, *self.around((weights.unsqueeze(-1) * theta).sum(dim=1))
+        around = self.around((weights.unsqueeze(-1) * theta).sum(dim=1))
+        return log_w, log_px_z, kl, latent_term, *parts, *around, mu
 
 
 def _floats(shape: tuple[int | str, ...], *names: str, dtype: Any = "float32") -> tuple[TensorSpec, ...]:
@@ -176,6 +190,7 @@ GRAPHS: dict[GraphName, tuple[type[nn.Module], Graph]] = {
                 *_floats(("batch",), "latent_term"),
                 *_floats(_ROW, "feature_nll_iw", "feature_nll_mean"),
                 *_floats(_ROW, "expected", "lower", "upper", dtype="float64"),
+                *_floats(_LATENTS, "mu"),
             ),
         ),
     ),
@@ -187,20 +202,18 @@ def make_mixed(model_dir: Path, rows: int = 200) -> Path:
     graphs = {str(name): _export(module(), graph) for name, (module, graph) in GRAPHS.items()}
     engine = Engine(graphs, threads=1)
     eps = np.random.default_rng(5).normal(size=(K, L)).astype(np.float32)
-    arrays: dict[str, NDArray[Any]] = {}
+    arrays = reference_of(engine, INPUTS, eps, mixed_rows(300, seed=8), (K,), BINS)
     calibrated = []
     for index in range(len(BINS) + 1):
         x = masked(mixed_rows(rows, seed=7), index)
-        outputs = engine.run("scorer", {**observed(x), "eps": eps})
-        for kind in ("nll", "kl"):
+        outputs, known = engine.run("scorer", {**observed(x), "eps": eps}), Reference.of(arrays, K, index)
+        for kind in KINDS:
             entry = Calibrated(kind=kind, samples=K, mask_bin=index, rows=rows)
-            absent = ABSENT if index else np.zeros(C)
-            arrays |= {entry.absent_key: absent} if index else {}
-            arrays[entry.key] = np.sort(calibration.completed(scores.score(kind, outputs), ~np.isnan(x), absent))
+            arrays[entry.key] = np.sort(known.score(kind, outputs, ~np.isnan(x))[1])
             calibrated.append(entry)
-        entry = calibrated[-2]
-        grid, ranks = calibration.feature_grid(outputs["feature_nll_iw"])
-        arrays |= {entry.features_key: grid, f"{entry.features_key}/ranks": ranks}
+            if kind == "nll":
+                grid, ranks = calibration.feature_grid(outputs["feature_nll_iw"])
+                arrays |= {entry.features_key: grid, f"{entry.features_key}/ranks": ranks}
     rng = np.random.default_rng(9)
     z, u = rng.normal(size=(3, L)).astype(np.float32), rng.random((3, 2, C), np.float32)
     inputs = {**observed(masked(mixed_rows(3), 1)), "z": z, "u": u, "eps": eps}
@@ -236,11 +249,11 @@ def _manifest(name: str, calibrated: tuple[Calibrated, ...], rows: int) -> Manif
         data=Data(hash="0" * 64, rows={"calibration": rows}),
         capabilities=Capabilities(
             operations=("encode", "decode", "sample", "interpolate", "reconstruct", "anomaly-score"),
-            score_kinds=("nll", "kl"),
+            score_kinds=KINDS,
             draw=True,
             missing=True,
         ),
-        inputs=Inputs(kind="table", shape=(C,), dtype="float64", columns=COLUMNS, clamp=1000.0),
+        inputs=INPUTS,
         latent=Latent(dim=L),
         likelihood=tuple(
             Likelihood(family=family, columns=(column,), support=kind, low=low, high=high)

@@ -55,6 +55,7 @@ LAYERS = (
         "http.bodies",
         "http.crowd",
         "http.headers",
+        "http.outlet",
         "http.vigil",
         "messages",
         "sockets",
@@ -62,7 +63,7 @@ LAYERS = (
         "workers.sharing",
     ),
     ("codec.support", "codec.table"),
-    ("codec.columns",),
+    ("codec.columns", "reference"),
     ("manifest", "windows"),
     (
         "allocator",
@@ -102,6 +103,7 @@ SHARED = {
     "manifest",
     "bundle",
     "scores",
+    "reference",
     "calibration",
     "latent",
     "instants",
@@ -272,7 +274,8 @@ def test_the_arrows_of_the_request_path_are_those_that_are_documented() -> None:
     assert of("service", imports("service.batcher")) == {"calls", "errors", "pace", "queues", "spent"}
     assert of("service", imports("service.queues")) == {"calls"}
     assert of("service", imports("service.calls")) == {"errors", "spent"}
-    assert of("service", imports("service.bundle")) == {"errors", "manifest", "onnx_file"}
+    assert of("service", imports("service.bundle")) == {"errors", "manifest", "onnx_file", "reference"}
+    assert of("service", imports("service.reference")) == {"calibration", "latent", "manifest", "scores"}
     assert of("service", imports("service.engine")) == {"bundle", "errors", "provider"}
     assert {"batcher", "engine"} <= of("service", imports("service.vae"))
     assert not of("service", imports("service.vae")) & (wire | {"codec.rows", "http.exchange", "metrics"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -18,7 +19,9 @@ from service.codec import form, jpeg, npy, png, sheets, tensors
 from service.codec.bound import SPARE
 from service.codec.fields import MAX_QUERY
 from service.errors import ServiceError
-from service.http import headers, protocol
+from service.http import headers, outlet, protocol
+from service.manifest import Scoring
+from service.messages import AnomalyScoreOptions
 from service.metrics import Metrics
 from service.settings import Settings
 from service.web import COLD_ROUTES
@@ -31,6 +34,7 @@ FIXED = {
     "bytes of headers, of a POST to an operation": headers.MAX_HEADER_BYTES,
     "headers of a POST to an operation": headers.MAX_HEADERS,
     "requests that wait behind one on the same connection": protocol.MAX_PIPELINED,
+    "bytes that still come of a request that is answered": outlet.MAX_DROPPED,
     "query parameters": MAX_QUERY,
     "headers of one part of a form": form.MAX_HEADERS,
     "bytes of each, and of a form's Content-Type": form.MAX_HEADER,
@@ -99,6 +103,15 @@ def test_every_limit_in_the_readme_is_the_one_that_is_kept() -> None:
     assert set(FIXED) <= set(rows)
     assert rows["JSON elements (values, lists, objects)"].endswith(f"and {SPARE:,}")
     assert rows["parts of a form"].endswith(f"and {MAX_QUERY}")
+
+
+def test_where_the_default_of_alpha_comes_from_is_told_with_its_value() -> None:
+    """In the README and in the OpenAPI document."""
+    told, alpha = " ".join(README.split()), Scoring.model_fields["alpha"].default
+    assert f"`manifest.scoring.alpha` of `/v1/model`: {alpha:g} in what `vae-train` writes, the example too" in told
+    assert json.loads((EXAMPLE / "1/manifest.json").read_text())["scoring"]["alpha"] == alpha
+    about = AnomalyScoreOptions.model_fields["alpha"].description or ""
+    assert f"null: the bundle's own, manifest.scoring.alpha of GET /v1/model, which is {alpha:g} in what" in about
 
 
 def test_what_the_commands_of_the_documentation_write_is_no_change_of_the_clone() -> None:

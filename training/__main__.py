@@ -29,6 +29,7 @@ _DATA = (
 )
 _BUNDLE = "a bundle, or a model directory: its newest version"
 _FAMILIES = ("gaussian", "student-t", "bernoulli", "continuous-bernoulli", "discretised-logistic")
+_EXTRA = "the extra training brings it: make .venv/.dev in a clone, or pip install -c constraints.txt '.[training]'"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,16 +37,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(given)
     options.arguments = given
-    # only now, so that --help need not wait for PyTorch, and evaluate, calibrate and report do without it
-    step = importlib.import_module(f"training.steps.{options.command}")
     try:
-        step.run(options)
+        # only now, so that --help need not wait for PyTorch, and evaluate, calibrate and report do without it
+        importlib.import_module(f"training.steps.{options.command}").run(options)
     except Interrupted as error:
         if str(error):
             print(f"vae-train {options.command}: {error}", file=sys.stderr)
         return 128 + error.signal
     except (TrainingError, StartError, OSError) as error:
         print(f"vae-train {options.command}: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing in ("", "service", "training"):
+            raise
+        print(f"vae-train {options.command}: {missing} is not installed; {_EXTRA}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"vae-train {options.command}: interrupted", file=sys.stderr)
@@ -82,7 +88,9 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
     add("--schema", type=Path, metavar="FILE", help="what each column is (default: what the data suggest; see schema)")
     _add_windows(parser)
     add(
-        "--likelihood", choices=_FAMILIES, default="gaussian", help="of pixels and numeric columns; default %(default)s"
+        "--likelihood",
+        choices=_FAMILIES,
+        help="of pixels and numeric columns (default: student-t of columns, gaussian of pixels)",
     )
     add("--count", choices=("negative-binomial", "poisson"), default="negative-binomial", help="of count columns")
     add(
@@ -98,12 +106,29 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
         default=1.0,
         help="of --sigma fixed, standardised (default %(default)s)",
     )
+    add(
+        "--prior",
+        choices=("standard-normal", "mixture"),
+        help="N(0, I), or a mixture of normals that is learned (default: a mixture for tables, N(0, I) for images)",
+    )
+    add("--components", type=_count, metavar="M", default=100, help="of --prior mixture (default %(default)s)")
+    add(
+        "--sigma-floor",
+        type=_floor,
+        metavar="X",
+        help="the least sigma that is learned, standardised, 0.001 to 1 (default 0.1 for tables, 0.001 for images)",
+    )
     add("--levels", type=_levels, metavar="N", default=0, help="of discretised-logistic (default 0: of the range)")
     add("--binarize", choices=("none", "threshold", "dynamic"), default="none", help="grey images to binary ones")
     add("--latent-dim", type=_count, metavar="N", help="latents (default 2 sqrt(features), 2 to 64)")
     add("--hidden", type=_widths, metavar="N,N", help="encoder widths, reversed in the decoder; none: a linear VAE")
     add("--activation", choices=("silu", "relu", "tanh"), default="silu", help="default %(default)s")
-    add("--epochs", type=_count, metavar="N", help="at most so many (default about 6,000 steps, 20 to 500 epochs)")
+    add(
+        "--epochs",
+        type=_count,
+        metavar="N",
+        help="at most so many (default 3,000 steps, of images 6,000; at least 20)",
+    )
     add(
         "--minutes",
         type=_positive,
@@ -113,8 +138,15 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
     )
     add("--batch-size", type=_count, metavar="N", default=128, help="rows a step (default %(default)s)")
     add("--learning-rate", type=_positive, metavar="X", default=2e-3, help="the first (default %(default)s), of AdamW")
-    add("--warmup-epochs", type=_share, metavar="N", default=10.0, help="KL weight from 0 to 1 (default %(default)s)")
-    add("--patience", type=_count, metavar="N", default=30, help="epochs without a better ELBO (default %(default)s)")
+    add("--warmup-epochs", type=_share, metavar="N", help="KL weight from 0 to 1 (default: over 300 steps)")
+    add("--patience", type=_count, metavar="N", help="epochs without a better ELBO (default: 800 steps, at least 10)")
+    add(
+        "--importance-samples",
+        type=_count,
+        metavar="K",
+        default=1,
+        help="ascend the importance-weighted bound of K draws (Burda et al. 2016; default 1: the ELBO)",
+    )
     add(
         "--mask-rate",
         type=_rate,
@@ -272,6 +304,12 @@ def _threads(text: str) -> int:
 
 def _share(text: str) -> float:
     return _at_least(0, float(text))
+
+
+def _floor(text: str) -> float:
+    if not 1e-3 <= float(text) <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0.001 and 1")
+    return float(text)
 
 
 def _rate(text: str) -> float:

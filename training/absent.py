@@ -17,15 +17,16 @@ from service.bundle import Arrays
 from service.engine import Engine
 from service.inputs import Inputs
 from service.manifest import Calibrated
-from service.scores import FEATURE_OUTPUTS, SCORE_OUTPUTS, score
+from service.reference import Encodings, Reference
+from service.scores import FEATURE_OUTPUTS, PLAIN
 from training import masks
-from training.baselines import thinned
 from training.scorer import outputs_of, run_scorer
 
 Array = NDArray[np.generic]
 Floats = NDArray[np.float64]
 
-MOST_ROWS = 2000
+SUMMED = (*PLAIN, "latent")
+"""The kinds that missing features add to; the others are made of them."""
 
 _STREAM = 12  # of the seed: the values that are hidden
 _PRIOR = 1.0  # nats: by how much what a feature adds differs from its own part in the score, as a standard deviation
@@ -36,35 +37,37 @@ def absent_nats(
     inputs: Inputs,
     eps: NDArray[np.float32],
     rows: Array,
+    encodings: Encodings,
     samples: Sequence[int],
     bins: Iterable[int],
     ends: Sequence[float],
     seed: int = 0,
 ) -> Arrays:
     """
-    By `Calibrated.absent_key`, for every kind, K of *samples* and bin but 0: (C,) float64.
+    By `Calibrated.absent_key`, for every kind of SUMMED, K of *samples* and bin that rows with gaps can be in: (C,).
 
-    Of *rows*, at most 2,000, values are hidden; the difference that makes to the score is regressed on what was hidden,
-    in each bin by itself: the more is missing, the less the others tell of a feature.
+    Of *rows* values are hidden; the difference that makes to the score is regressed on what was hidden, in each bin by
+    itself: the more is missing, the less the others tell of a feature. *encodings*: of *rows*.
     """
-    rows = thinned(rows, MOST_ROWS, seed)
     found: Arrays = {}
-    wanted = [bin_ for bin_ in bins if bin_]
-    outputs = tuple(dict.fromkeys((*outputs_of(SCORE_OUTPUTS), *FEATURE_OUTPUTS.values())))
+    wanted = {bin_: may for bin_ in bins if bin_ and len(may := masks.counts(inputs, ends, bin_))}
+    raw = Reference({}, encodings)
+    outputs = tuple(dict.fromkeys((*outputs_of(SUMMED), *FEATURE_OUTPUTS.values())))
     for k in samples:
         whole = run_scorer(engine, inputs, rows, eps[:k], outputs)
         parts = {kind: _mean_observed(whole[name], ~np.isnan(rows)) for kind, name in FEATURE_OUTPUTS.items()}
-        for bin_ in wanted:
+        for bin_, may in wanted.items():
             generator = np.random.default_rng([seed, _STREAM, bin_])
-            may = masks.counts(inputs, ends, bin_)
             fit = np.isnan(rows[:, list(inputs.may_be_missing)]).sum(axis=1) < may[0]
             short = masks.hide(rows[fit], inputs, may, generator)
             lacking = np.isnan(short) & ~np.isnan(rows[fit])
-            left = run_scorer(engine, inputs, short, eps[:k], outputs_of(SCORE_OUTPUTS)) if len(short) else {}
-            for kind in SCORE_OUTPUTS:
+            left = run_scorer(engine, inputs, short, eps[:k], outputs_of(SUMMED)) if len(short) else {}
+            for kind in SUMMED:
                 prior = parts.get(kind, np.zeros(inputs.features))
                 entry = Calibrated.model_validate({"kind": kind, "samples": k, "mask_bin": bin_, "rows": 1})
-                lost = score(kind, whole)[fit] - score(kind, left) if left else np.zeros(0)
+                lost = np.zeros(0)
+                if left:
+                    lost = raw.score(kind, whole, None)[0][fit] - raw.score(kind, left, None)[0]
                 found[entry.absent_key] = _regression(lacking, lost, prior)
     return found
 

@@ -19,7 +19,7 @@ from service.bundle import Bundle
 from service.engine import Engine
 from service.inputs import Inputs
 from service.manifest import Capabilities, Data, GraphName, Latent, Manifest, Operation, Scoring
-from training.calibrate import KINDS, SAMPLES, Calibration, calibrate
+from training.calibrate import SAMPLES, Calibration, calibrate
 from training.evaluate import evaluate
 from training.export import export_graphs
 from training.graphs import specs
@@ -29,6 +29,7 @@ from training.noise import noise_table
 from training.output import now
 from training.parity import check_parity, golden_vectors
 from training.parts import Parts
+from training.reference import reference_of
 
 Array = NDArray[np.generic]
 
@@ -40,18 +41,20 @@ class HeldOut:
     """
     Model inputs that the fit did not see. *calibration* empty: the bundle cannot score. *test* may be empty.
 
-    *learned*: what it did see, training and validation rows, for the baselines.
+    *learned*: what it did see, training and validation rows, for the baselines. *reference*: the rows that scores are
+    measured by, validation rows and none of *calibration*; without them the bundle has the kinds that need none.
     """
 
     calibration: Array
     test: Array
     anomalies: Array | None = None
     learned: tuple[Array, Array] | None = None
+    reference: Array | None = None
 
     @classmethod
     def of(cls, parts: Parts) -> HeldOut:
         """The parts of a data set that was dealt out."""
-        return cls(parts.calibration, parts.test, parts.anomalies, parts.learned())
+        return cls(parts.calibration, parts.test, parts.anomalies, parts.learned(), parts.validation)
 
 
 def build_bundle(
@@ -88,6 +91,8 @@ def build_bundle(
     found, mask_bins = Calibration((), {}), default_bins(vae.inputs)
     if len(held_out.calibration):
         told(f"calibrating on {len(held_out.calibration):,} rows")
+        like = held_out.calibration[:0] if held_out.reference is None else held_out.reference
+        reference = reference_of(engine, vae.inputs, eps, like, samples, mask_bins, seed)
         found = calibrate(
             engine,
             vae.inputs,
@@ -96,7 +101,7 @@ def build_bundle(
             Scoring().samples,
             samples,
             mask_bins=mask_bins,
-            reference=None if held_out.learned is None else held_out.learned[1],
+            reference=reference,
             seed=seed,
         )
     manifest = Manifest(
@@ -109,12 +114,13 @@ def build_bundle(
         training=training,
         capabilities=Capabilities(
             operations=(*_PLAIN, "anomaly-score") if found.entries else _PLAIN,
-            score_kinds=KINDS if found.entries else (),
+            score_kinds=tuple(dict.fromkeys(entry.kind for entry in found.entries)),
+            kl="analytic" if vae.prior.analytic else "monte-carlo",
             draw=True,
             missing=vae.inputs.masked,
         ),
         inputs=_inputs(vae),
-        latent=Latent(dim=vae.config.latent_dim),
+        latent=Latent(dim=vae.config.latent_dim, prior="standard-normal" if vae.prior.analytic else "graph"),
         likelihood=vae.likelihood.described(vae.inputs.names if vae.inputs.columns is not None else None),
         graphs=specs(vae),
         calibrated=found.entries,

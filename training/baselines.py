@@ -21,6 +21,7 @@ from threadpoolctl import threadpool_limits
 
 from service.inputs import Inputs
 from training.densities import MIXTURE_ROWS, Mixture, ProbabilisticPCA, Standard
+from training.moments import SIGMA_MIN
 from training.numbers import width
 
 Array = NDArray[np.generic]
@@ -88,16 +89,20 @@ class Baselines:
         return {name: np.concatenate([part[name] for part in parts]) for name in functions}
 
 
-def fit_baselines(train: Array, validation: Array, inputs: Inputs, components: int, seed: int = 0) -> Baselines:
+def fit_baselines(
+    train: Array, validation: Array, inputs: Inputs, components: int, seed: int = 0, sigma_floor: float = SIGMA_MIN
+) -> Baselines:
     """
     Fit all to *train*, (n, *shape); the mixture is chosen on *validation*. *components*: of probabilistic PCA.
+
+    *sigma_floor*: of the VAE that they stand beside, so that no density is sharper than its own may be.
 
     More than `most_rows` rows are thinned to that many. One thread, so that the same rows give the same figures.
     """
     features = width(inputs)
     train = thinned(train, most_rows(features), seed)
     validation = thinned(validation, 2000, seed)
-    standard = Standard(train, inputs)
+    standard = Standard(train, inputs, sigma_floor)
     left_out: dict[str, str] = {}
     with threadpool_limits(1):
         u = standard(train)

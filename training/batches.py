@@ -34,6 +34,7 @@ class Batches:
 
     *train*: (n, *shape) in original units. *draw* makes model inputs of rows, anew in every epoch. *mask_rate*: of the
     columns that may be missing, a share of each row between 0 and this, uniformly drawn, is hidden in every epoch.
+    *draws*: K, of each row.
     """
 
     def __init__(
@@ -47,13 +48,16 @@ class Batches:
         processes: int = 1,
         resident_bytes: int = RESIDENT_BYTES,
         mask_rate: float = 0.0,
+        draws: int = 1,
     ) -> None:
         self.steps = math.ceil(len(train) / batch_size)
         self._vae, self._train, self._draw = vae, train, draw
         self._seed, self._rank, self._processes = seed, rank, processes
+        self._draws = draws
         self._mask_rate = mask_rate if vae.inputs.masked else 0.0
         features = vae.inputs.features
-        self._span = max(1, min(_MOST_STEPS, _BLOCK_VALUES // (features * batch_size)))
+        widest = max(features, draws * vae.config.latent_dim)
+        self._span = max(1, min(_MOST_STEPS, _BLOCK_VALUES // (widest * batch_size)))
         self._resident: Tensor | None = None
         if draw is None and 4 * features * len(train) <= resident_bytes:
             self._resident = standardised(vae, train)
@@ -62,8 +66,8 @@ class Batches:
         """
         The steps of *epoch* after the first *done* ones.
 
-        Each is v (b, C), NaN where missing or hidden, eps (b, L) and the number of rows of the whole batch, of which b
-        are this process's.
+        Each is v (b, C), NaN where missing or hidden, eps (b, K, L) and the number of rows of the whole batch, of which
+        b are this process's.
         """
         order = np.random.default_rng([self._seed, _ORDER, epoch]).permutation(len(self._train))
         batches = np.array_split(order, self.steps)
@@ -89,7 +93,8 @@ class Batches:
         if self._mask_rate:
             hidden = self._hidden(len(rows), np.random.default_rng([self._seed, _MASK, *place]))
             v.masked_fill_(torch.from_numpy(hidden).to(device), math.nan)
-        return v, normals((len(rows), self._vae.config.latent_dim), [self._seed, _NOISE, *place]).to(device)
+        shape = len(rows), self._draws, self._vae.config.latent_dim
+        return v, normals(shape, [self._seed, _NOISE, *place]).to(device)
 
     def _hidden(self, rows: int, generator: np.random.Generator) -> NDArray[np.bool_]:
         """Which values are hidden: (rows, C)."""

@@ -45,7 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     output: Path = options.output
     inputs = Inputs(kind="array", shape=(options.columns,), dtype="float32", clamp=CLAMP)
     config = VAEConfig(options.latents, options.hidden, "gaussian", activation="relu", standardise=False)
-    rows = np.random.default_rng(SEED).random((options.rows, options.columns), np.float32)
+    generator = np.random.default_rng(SEED)
+    rows = generator.random((options.rows, options.columns), np.float32)
     data = Data(hash=hashlib.sha256(rows.tobytes()).hexdigest(), rows={"calibration": options.rows})
     training: dict[str, JsonValue] = {
         "seed": SEED,
@@ -55,7 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "rows": options.rows,
         "samples": list(options.samples),
     }
-    held_out = HeldOut(calibration=rows, test=rows[:0])
+    like = generator.random((options.rows, options.columns), np.float32)
+    held_out = HeldOut(calibration=rows, test=rows[:0], reference=like)
     vae = VAE(inputs, config, SEED)
     bundle = build_bundle(
         vae, output.name, 1, data, training, held_out, seed=SEED, trained=False, samples=options.samples

@@ -18,9 +18,9 @@ from service.bundle import Arrays
 from service.engine import Engine
 from service.inputs import Inputs
 from service.manifest import Calibrated, ScoreKind, Threshold
-from service.scores import FEATURE_OUTPUTS, score
+from service.reference import MEAN, Reference, fusion_keys
+from service.scores import FEATURE_OUTPUTS, PLAIN
 from training import masks
-from training.absent import absent_nats
 from training.scorer import outputs_of, run_scorer
 
 Array = NDArray[np.generic]
@@ -52,43 +52,37 @@ def calibrate(
     feature_bytes: int = FEATURE_BYTES,
     *,
     mask_bins: Sequence[float] = (),
-    reference: Array | None = None,
-    absent: Mapping[str, Array] | None = None,
+    reference: Mapping[str, Array] | None = None,
     seed: int = 0,
 ) -> Calibration:
     """
     Score *rows*, (n, *shape), with every kind and the first K draws of *eps* for each K of *samples*.
 
     Where values may be missing, once for each of *mask_bins*, with the rows of `masks.by_bin`; a bin that has none,
-    because all rows lack more, has the calibration of the next one that has. What missing features add to a score is
-    *absent*, by `Calibrated.absent_key`, or measured on *reference*, rows like *rows*, by default these.
+    because all rows lack more, has the calibration of the next one that has. *reference*: what there is of rows that
+    are none of *rows*, as `reference_of` has it or the bundle that is calibrated again; without it, the kinds that
+    need none, and nothing is added for missing features.
 
     Per-feature scores are kept for all K where they are together lighter than *feature_bytes*; else for
     *default_samples* only, thinned until they are, but never to fewer than 20 values.
     """
     entries: list[Calibrated] = []
-    arrays: Arrays = {}
+    arrays: Arrays = dict(reference or {})
+    kinds = [kind for kind in KINDS if MEAN in arrays or kind in PLAIN]
     bins = list(masks.by_bin(rows, inputs, mask_bins, (seed, _STREAM)))
     size = 4 * inputs.features * len(FEATURE_OUTPUTS) * len(bins)
     everywhere = len(samples) * size * min(len(rows), 1000) <= feature_bytes
     most = 1000 if everywhere else min(1000, max(20, feature_bytes // size))
-    known = absent
-    if known is None and mask_bins:
-        like = rows if reference is None else reference
-        known = absent_nats(engine, inputs, eps, like, samples, [bin_ for bin_, _ in bins], mask_bins, seed)
     for bin_, some in bins:
         mask = ~np.isnan(some) if inputs.masked else None
         for k in samples:
             features = FEATURE_OUTPUTS if everywhere or k == default_samples else {}
-            wanted = tuple(dict.fromkeys((*outputs_of(KINDS), *features.values())))
+            wanted = tuple(dict.fromkeys((*outputs_of(kinds), *features.values())))
             outputs = run_scorer(engine, inputs, some, eps[:k], wanted)
-            for kind in KINDS:
+            known = Reference.of(arrays, k, bin_)
+            for kind in kinds:
                 entry = Calibrated(kind=kind, samples=k, mask_bin=bin_, rows=len(some))
-                scores = score(kind, outputs)
-                if mask is not None and known is not None and entry.absent_key in known:
-                    arrays[entry.absent_key] = known[entry.absent_key]
-                    scores = calibration.completed(scores, mask, np.asarray(known[entry.absent_key], np.float64))
-                arrays[entry.key] = np.sort(scores)
+                arrays[entry.key] = np.sort(known.score(kind, outputs, mask)[1])
                 entries.append(entry.model_copy(update={"thresholds": thresholds(arrays[entry.key])}))
                 if kind in features:
                     grid, ranks = _feature_grid(outputs[features[kind]], mask, most)
@@ -106,13 +100,16 @@ def _filled(found: Calibration, bins: Sequence[int]) -> Calibration:
         for entry in (entry for entry in found.entries if entry.mask_bin == source):
             copied = entry.model_copy(update={"mask_bin": bin_})
             entries.append(copied)
-            for old, new in ((entry.key, copied.key), (entry.features_key, copied.features_key)):
-                arrays |= {
-                    new + name.removeprefix(old): arrays[name] for name in (old, f"{old}/ranks") if name in arrays
-                }
-            if bin_ and entry.absent_key in arrays:
-                arrays[copied.absent_key] = arrays[entry.absent_key]
+            for old, new in zip(_names(entry), _names(copied), strict=True):
+                if old in arrays:
+                    arrays[new] = arrays[old]
     return Calibration(tuple(entries), arrays)
+
+
+def _names(entry: Calibrated) -> tuple[str, ...]:
+    """The arrays that *entry* may have: its scores, and what they were measured by."""
+    features = entry.features_key, f"{entry.features_key}/ranks"
+    return entry.key, *features, entry.absent_key, entry.reference_key, *fusion_keys(entry)
 
 
 def thresholds(scores: NDArray[np.generic]) -> tuple[Threshold, ...]:

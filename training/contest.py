@@ -19,6 +19,7 @@ from sklearn.metrics import average_precision_score
 from service.bundle import Bundle
 from service.engine import Engine
 from training.baselines import IN_WORDS, fit_baselines, norm, thinned
+from training.moments import SIGMA_MIN
 from training.ranking import auroc, auroc_difference, rank_correlation
 from training.scorer import scores_of
 
@@ -45,7 +46,7 @@ def contest(
     the baselines are given in the place of what is no number is told in sentences, "given".
     """
     inputs, seen = bundle.manifest.inputs, bundle.manifest.latent.dim
-    baselines = fit_baselines(train, validation, inputs, seen, seed)
+    baselines = fit_baselines(train, validation, inputs, seen, seed, _sigma_floor(bundle))
     found: dict[str, JsonValue] = {"against": STAND_IN if anomalies is None else LABELLED, "train_rows": baselines.rows}
     normal = thinned(x, MOST_ROWS, seed)
     strange = shuffled(normal, seed) if anomalies is None else thinned(anomalies, MOST_ROWS, seed)
@@ -68,9 +69,16 @@ def contest(
         "norm_rank_correlation": None if math.isnan(likeness) else round(likeness, 4),
     }
     families = {likelihood.family for likelihood in bundle.manifest.likelihood}
-    if families == {"gaussian"} and not inputs.masked:  # densities of the same values
+    if families <= {"gaussian", "student-t"} and not inputs.masked:  # densities of the same values
         found["log_px"] = {name: _mean(values) for name, values in baselines.log_px(x).items()}
     return found
+
+
+def _sigma_floor(bundle: Bundle) -> float:
+    """The least sigma that the fit of *bundle* was given."""
+    model = bundle.manifest.training.get("model")
+    given = model.get("sigma_floor") if isinstance(model, dict) else None
+    return float(given) if isinstance(given, int | float) else SIGMA_MIN
 
 
 def shuffled(x: Array, seed: int) -> Array:

@@ -12,6 +12,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from service.errors import counted
 from training import arrow
 from training.cells import DELIMITERS, Cells, PlainCells, Reading
 from training.errors import DataError
@@ -89,7 +90,7 @@ class CsvFile:
         """The rows with their lines, each checked for its number of values."""
         for line, values in itertools.islice(self._lines(), 1, None):
             if values and len(values) != len(self.names):
-                many = f"{len(values)} values; the header has {len(self.names)} columns"
+                many = f"{counted(len(values), 'value')}; the header has {counted(len(self.names), 'column')}"
                 raise DataError(f"{self.name}: line {line}: {many}")
             if values:
                 yield line, values

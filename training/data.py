@@ -19,6 +19,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from service.errors import counted
 from service.inputs import Column, Inputs
 from training.blocks import Places
 from training.cells import Reading
@@ -144,7 +145,7 @@ def from_arrays(source: str, arrays: dict[str, Array]) -> Dataset:
     anomalous = flags_of(source, arrays["y"], len(x)) if "y" in arrays else np.zeros(len(x), bool)
     labels = arrays.get("labels")
     if labels is not None and labels.shape != (len(x),):
-        raise DataError(f"{source}: labels has shape {labels.shape}; X has {len(x)} rows")
+        raise DataError(f"{source}: labels has shape {labels.shape}; X has {counted(len(x), 'row')}")
     if not anomalous.any():
         return Dataset(source, inputs, x, labels)
     kept = None if labels is None else labels[~anomalous]
@@ -205,7 +206,7 @@ def read_numpy(path: Path) -> dict[str, Array]:
 
 def _column_names(source: str, names: list[str], count: int) -> list[str]:
     if len(names) != count:
-        raise DataError(f"{source}: columns has {len(names)} names; X has {count} columns")
+        raise DataError(f"{source}: columns has {counted(len(names), 'name')}; X has {counted(count, 'column')}")
     for i, name in enumerate(names):
         if not name or name in names[:i]:
             raise DataError(
@@ -217,7 +218,7 @@ def _column_names(source: str, names: list[str], count: int) -> list[str]:
 def flags_of(source: str, y: Array, rows: int) -> NDArray[np.bool_]:
     """Which of so many *rows* are anomalies, (n,), by *y*. Raises DataError where it is neither 0 nor 1, or all are."""
     if y.shape != (rows,):
-        raise DataError(f"{source}: y has shape {y.shape}; X has {rows} rows")
+        raise DataError(f"{source}: y has shape {y.shape}; X has {counted(rows, 'row')}")
     if not np.isin(y, (0, 1)).all():
         raise DataError(
             f"{source}: y must be 0 (normal) or 1 (anomaly); row {int(np.argmin(np.isin(y, (0, 1))))} is not"

@@ -20,7 +20,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from service.inputs import Inputs
-from training.moments import constant
+from training.moments import SIGMA_MIN, constant
 from training.numbers import Numbers
 
 Array = NDArray[np.generic]
@@ -42,8 +42,8 @@ class Standard:
     table's numbers in which all training rows agree. *floor*: (E,), the least sigma, standardised.
     """
 
-    def __init__(self, train: Array, inputs: Inputs) -> None:
-        self.numbers = Numbers(train, inputs)
+    def __init__(self, train: Array, inputs: Inputs, sigma_floor: float = SIGMA_MIN) -> None:
+        self.numbers = Numbers(train, inputs, sigma_floor)
         self.center, self.scale, self.floor = self.numbers.center, self.numbers.scale, self.numbers.floor
         self.clamp = max(inputs.clamp, CLAMP)
         self.varies = np.ones(len(self.scale), bool)

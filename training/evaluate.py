@@ -24,7 +24,7 @@ from training import masks
 from training.contest import contest
 from training.labelled import choices
 from training.ranking import auroc
-from training.scorer import chunks, p_values_of, scores_of, width
+from training.scorer import chunks, draws_of, p_values_of, run_scorer, scores_of, width
 
 Array = NDArray[np.generic]
 Floats = NDArray[np.float64]
@@ -53,7 +53,7 @@ def evaluate(
     *anomaly_share*, *miss_cost*: see `labelled.choices`.
     """
     report: dict[str, JsonValue] = {"rows": len(x), **bounds(engine, bundle.manifest.inputs, x, draws, seed)}
-    report |= latents(engine, bundle.manifest.inputs, x)
+    report |= latents(bundle, engine, x)
     if bundle.manifest.calibrated:
         scores = scores_of(bundle, engine, x)
         report["false_alarms"] = list(false_alarms(bundle, engine, x, scores[bundle.manifest.scoring.kind], seed))
@@ -87,39 +87,40 @@ def bounds(
     # rows of a chunk share their draws: were all rows in one, the error of the draws would not average out
     for rows in chunks(x, inputs, max(1, min(8, _CHUNK_VALUES // (at_once * width(inputs))))):
         n = len(rows["x"])
-        total, most, log_sum = np.zeros(n), np.full(n, -np.inf), np.zeros(n)
+        total, divergence, most, log_sum = np.zeros(n), np.zeros(n), np.full(n, -np.inf), np.zeros(n)
         for start in range(0, draws, at_once):
             eps = generator.standard_normal((min(at_once, draws - start), latent_dim), np.float32)
             got = engine.run("scorer", {**rows, "eps": eps}, ("log_w", "log_px_z", "kl"))
             log_w = got["log_w"].astype(np.float64)  # (B, K)
             total += got["log_px_z"].astype(np.float64).sum(axis=1)
+            divergence += len(eps) * got["kl"].astype(np.float64).sum(axis=1)  # of a learned prior: of these draws
             higher = np.maximum(most, log_w.max(axis=1))
             log_sum = log_sum * np.exp(most - higher) + np.exp(log_w - higher[:, None]).sum(axis=1)
             most = higher
         log_px_z.append(total / draws)
-        kl.append(got["kl"].astype(np.float64).sum(axis=1))
+        kl.append(divergence / draws)
         log_px.append(most + np.log(log_sum) - math.log(draws))
-    reconstruction, divergence = np.concatenate(log_px_z), np.concatenate(kl)
+    reconstruction, latent = np.concatenate(log_px_z), np.concatenate(kl)
     return {
         "draws": draws,
-        "elbo": _mean(reconstruction - divergence),
+        "elbo": _mean(reconstruction - latent),
         "reconstruction": _mean(reconstruction),
-        "kl": _mean(divergence),
+        "kl": _mean(latent),
         "log_px": _mean(np.concatenate(log_px)),
     }
 
 
-def latents(engine: Engine, inputs: Inputs, x: Array) -> dict[str, JsonValue]:
+def latents(bundle: Bundle, engine: Engine, x: Array, seed: int = 0) -> dict[str, JsonValue]:
     """
     The mean KL of each latent, and how many are active: Var_x(mu_j) > 0.01.
 
-    Burda et al. 2016, section 5.2.
+    Burda et al. 2016, section 5.2. With a learned prior KL is the average over the draws of the default score.
     """
-    parts = [engine.run("encoder", rows) for rows in chunks(x, inputs, 1024)]
-    mu = np.concatenate([part["mu"] for part in parts]).astype(np.float64)
-    logvar = np.concatenate([part["logvar"] for part in parts]).astype(np.float64)
-    kl = 0.5 * (np.square(mu) + np.exp(logvar) - logvar - 1).mean(axis=0)
-    return {"active_units": int((mu.var(axis=0) > ACTIVE).sum()), "kl_per_latent": [round(v, 4) for v in kl.tolist()]}
+    inputs = bundle.manifest.inputs
+    mu = np.concatenate([engine.run("encoder", rows, ("mu",))["mu"] for rows in chunks(x, inputs, 1024)])
+    kl = run_scorer(engine, inputs, x, draws_of(bundle, seed), ("kl",))["kl"].astype(np.float64).mean(axis=0)
+    active = int((mu.astype(np.float64).var(axis=0) > ACTIVE).sum())
+    return {"active_units": active, "kl_per_latent": [round(v, 4) for v in kl.tolist()]}
 
 
 def false_alarms(bundle: Bundle, engine: Engine, x: Array, scores: Floats, seed: int = 0) -> Iterator[JsonValue]:

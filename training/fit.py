@@ -11,7 +11,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from training.models.mlp import VAE
 from training.objective import warm_up
 from training.state import Progress, State
 from training.step import Stepper
-from training.validation import Record, Validation
+from training.validation import Record, Validation, criterion
 
 Array = NDArray[np.generic]
 
@@ -44,13 +44,14 @@ _MOST_CAUSES = 3  # named of one epoch
 @dataclass(frozen=True)
 class FitOptions:
     """
-    How to fit; lengths in epochs. *epochs* 0 means `default_epochs`.
+    How to fit; lengths in epochs.
 
     *minutes*: stop after the epoch in which they are over, those of earlier runs included. *threads*: of PyTorch,
-    0 = its own choice. *mask_rate*: see `Batches`; of no effect where no value may be missing.
+    0 = its own choice. *mask_rate*: see `Batches`; of no effect where no value may be missing. *importance_samples*: K
+    of the bound that is ascended; 1: the ELBO.
     """
 
-    epochs: int = 0
+    epochs: int = 100
     batch_size: int = 128
     learning_rate: float = 2e-3
     warmup_epochs: float = 10
@@ -59,22 +60,22 @@ class FitOptions:
     seed: int = 0
     threads: int = 0
     mask_rate: float = 0.5
+    importance_samples: int = 1
 
 
 @dataclass(frozen=True)
 class FitResult:
-    """How it went. *best_epoch*: whose weights were kept. *stopped*: by what."""
+    """
+    How it went. *best_epoch*: whose weights were kept. *stopped*: by what.
+
+    *validation_elbo*: of the best epoch; with several importance samples their bound, which was ascended.
+    """
 
     epochs: int
     best_epoch: int
     validation_elbo: float
     seconds: float
     stopped: str
-
-
-def default_epochs(rows: int, batch_size: int) -> int:
-    """About 6,000 steps, between 20 and 500 epochs."""
-    return min(500, max(20, math.ceil(6000 / math.ceil(rows / batch_size))))
 
 
 def fit(
@@ -110,9 +111,8 @@ def fit(
     vae.to(fabric.device)
     if not fabric.is_global_zero:
         log, warn, save, quiet = (lambda record: None), (lambda line: None), (lambda state: None), True
-    options = replace(options, epochs=options.epochs or default_epochs(len(train), options.batch_size))
     loop = _Loop(vae, train, options, draw, fabric, resume, _Saver(save, interrupt if fabric.is_global_zero else None))
-    measure = Validation(vae, validation, options.seed, fabric)
+    measure = Validation(vae, validation, options.seed, fabric, options.importance_samples)
     at, stopped = loop.at, "epochs"
     bar = tqdm(total=options.epochs, initial=at.epoch - 1, desc="fit", unit="epoch", disable=True if quiet else None)
     with bar, _as_fit_errors(fabric, interrupt), fast_matmul(fabric, options.batch_size, loop.stepper.parameters):
@@ -128,7 +128,7 @@ def fit(
             if at.epoch - 1 - max(at.best_epoch, math.ceil(options.warmup_epochs)) >= options.patience:
                 stopped = "patience"
                 break
-            if fabric.broadcast(at.seconds > 60 * options.minutes):
+            if loop.out_of_time():
                 stopped = "time"
                 break
     if at.best_elbo is None:
@@ -156,7 +156,15 @@ class _Loop:
             self.stepper.restore(resume.moments)
         rank, processes = fabric.global_rank, fabric.world_size
         self.batches = Batches(
-            vae, train, draw, options.batch_size, options.seed, rank, processes, mask_rate=options.mask_rate
+            vae,
+            train,
+            draw,
+            options.batch_size,
+            options.seed,
+            rank,
+            processes,
+            mask_rate=options.mask_rate,
+            draws=options.importance_samples,
         )
         self._vae, self._options, self._fabric, self._saver = vae, options, fabric, saver
 
@@ -174,13 +182,24 @@ class _Loop:
             if fabric.world_size > 1:  # another process has gone; what this one has is whole up to the last step
                 self._save(start, bound)
             raise
-        if found["validation_elbo"] > (-math.inf if at.best_elbo is None else at.best_elbo):
-            self.best, at.best_epoch, at.best_elbo = _copy(self._vae), at.epoch, found["validation_elbo"]
+        if criterion(found) > (-math.inf if at.best_elbo is None else at.best_elbo):
+            self.best, at.best_epoch, at.best_elbo = _copy(self._vae), at.epoch, criterion(found)
         beta, rate = self._schedules(at.step - 1)
         at.epoch_seconds = time.perf_counter() - start
-        record = {"epoch": at.epoch, "train_elbo": total / rows if rows else math.nan, **found}
+        ascended = "train_elbo" if self._options.importance_samples == 1 else "train_bound"
+        record = {"epoch": at.epoch, ascended: total / rows if rows else math.nan, **found}
         record |= {"beta": beta, "learning_rate": rate, "seconds": at.epoch_seconds}
         return {**record, "skipped": at.skipped, "skipped_because": at.causes} if at.skipped else record
+
+    def out_of_time(self) -> bool:
+        """Whether the minutes are over, between two epochs, as the first process sees it."""
+        try:
+            over: bool = self._fabric.broadcast(self.at.seconds > 60 * self._options.minutes)
+        except RuntimeError:
+            if self._fabric.world_size > 1:  # another process has gone, as in `epoch`
+                self._save(time.perf_counter(), torch.zeros((), dtype=torch.float64))
+            raise
+        return over
 
     def _steps(self, start: float, bound: Tensor) -> None:
         """The steps left of the epoch that began at *start*; their ELBOs are added to *bound*, float64, ()."""

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from service.manifest import Graph, GraphName
 from service.manifest import Tensor as TensorSpec
 from training.models.mlp import VAE
-from training.objective import kl_per_latent, latent_log_ratio, reparameterize
+from training.models.prior import Mixture
+from training.objective import reparameterize
 
 
 class EncoderGraph(nn.Module):
@@ -56,6 +57,18 @@ class ObserveGraph(nn.Module):
         """(B, L), (B, U, C) -> (B, *shape)."""
         v = self.vae.likelihood.draw(self.vae.decode(z), u)
         return (self.vae.scaling.restore(v).reshape(-1, *self.vae.inputs.shape),)
+
+
+class PriorGraph(nn.Module):
+    """eps and a uniform number -> a draw from a prior that was learned."""
+
+    def __init__(self, prior: Mixture) -> None:
+        super().__init__()
+        self.prior = prior
+
+    def forward(self, eps: Tensor, u: Tensor) -> tuple[Tensor]:
+        """(B, L), (B,) -> (B, L)."""
+        return (self.prior.draw(eps, u),)
 
 
 class ScorerGraph(nn.Module):
@@ -116,7 +129,7 @@ def _scored(vae: VAE, x: Tensor, mask: Tensor | None, eps: Tensor) -> tuple[Tens
     else:  # the sum over the observed features as a product: no pass over (B, K, C) but the one that sums
         seen = mask.to(energy.dtype)
         log_px_z = (seen * peak).sum(dim=-1, keepdim=True) - energy.matmul(seen.unsqueeze(-1)).squeeze(-1)
-    ratio = latent_log_ratio(z, eps, logvar)  # (B, K)
+    ratio = vae.prior.log_ratio(z, eps, logvar)  # (B, K)
     log_w = log_px_z + ratio
     log_weights = log_w.log_softmax(dim=1)
     weights = log_weights.exp()
@@ -130,13 +143,14 @@ def _scored(vae: VAE, x: Tensor, mask: Tensor | None, eps: Tensor) -> tuple[Tens
     return (
         log_w,
         log_px_z,
-        kl_per_latent(mu, logvar),
+        vae.prior.kl_per_latent(mu, logvar, z, eps),
         latent_term,
         feature_nll[:, 0],
         feature_nll[:, 1],
         expected,
         lower,
         upper,
+        mu,
     )
 
 
@@ -148,6 +162,8 @@ def modules(vae: VAE) -> dict[GraphName, nn.Module]:
         "scorer": MaskedScorerGraph(vae) if vae.inputs.masked else ScorerGraph(vae),
         "observe": ObserveGraph(vae),
     }
+    if isinstance(vae.prior, Mixture):
+        built["prior"] = PriorGraph(vae.prior)
     return {name: module.train(mode=False) for name, module in built.items()}
 
 
@@ -160,7 +176,7 @@ def specs(vae: VAE) -> dict[GraphName, Graph]:
     if vae.inputs.masked:
         x += (TensorSpec(name="mask", dtype="bool", shape=by_feature),)
     z, eps = _floats(("batch", latent), "z"), _floats(("draws", latent), "eps")
-    return {
+    listed: dict[GraphName, Graph] = {
         "encoder": Graph(file="encoder.onnx", inputs=x, outputs=_floats(("batch", latent), "mu", "logvar")),
         "decoder": Graph(
             file="decoder.onnx",
@@ -176,6 +192,7 @@ def specs(vae: VAE) -> dict[GraphName, Graph]:
                 *_floats(("batch",), "latent_term"),
                 *_floats(by_feature, "feature_nll_iw", "feature_nll_mean"),
                 *(TensorSpec(name=name, dtype=dtype, shape=by_feature) for name in ("expected", "lower", "upper")),
+                *_floats(("batch", latent), "mu"),
             ),
         ),
         "observe": Graph(
@@ -184,6 +201,13 @@ def specs(vae: VAE) -> dict[GraphName, Graph]:
             outputs=(TensorSpec(name="x", dtype=dtype, shape=row),),
         ),
     }
+    if isinstance(vae.prior, Mixture):
+        listed["prior"] = Graph(
+            file="prior.onnx",
+            inputs=(*_floats(("batch", latent), "eps"), *_floats(("batch",), "u")),
+            outputs=_floats(("batch", latent), "z"),
+        )
+    return listed
 
 
 def _floats(shape: tuple[int | str, ...], *names: str) -> tuple[TensorSpec, ...]:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from service.errors import counted
 from training.errors import DataError
 
 Array = NDArray[np.generic]
@@ -39,7 +40,7 @@ def read_idx(path: Path) -> Array:
     shape = tuple(int(size) for size in np.frombuffer(data, ">u4", data[3], offset=4))
     want = start + math.prod(shape) * dtype.itemsize
     if len(data) != want:
-        raise DataError(f"{path.name}: {len(data)} bytes; its header announces {want}")
+        raise DataError(f"{path.name}: {counted(len(data), 'byte')}; its header announces {want}")
     return np.frombuffer(data, dtype, offset=start).reshape(shape).astype(dtype.newbyteorder("="))
 
 

@@ -19,7 +19,7 @@ from training.errors import DataError
 Array = NDArray[np.generic]
 
 SIGMA_MIN: Final = 1e-3
-"""The least sigma of a feature, in its standard deviations."""
+"""The least sigma of a feature that a fit may be given, in its standard deviations."""
 
 _CHUNK_VALUES = 2**22
 _LEAST_SCALE = 1e-150  # its square is a float64 with all its digits
@@ -90,9 +90,11 @@ def constant(x: Array) -> NDArray[np.bool_]:
     return same
 
 
-def log_sigma_floor(x: Array, inputs: Inputs, scale: NDArray[np.float64]) -> NDArray[np.float64]:
+def log_sigma_floor(
+    x: Array, inputs: Inputs, scale: NDArray[np.float64], least: float = SIGMA_MIN
+) -> NDArray[np.float64]:
     """
-    The least log sigma of each feature, standardised: log max(0.001, gap / sqrt 12), (C,).
+    The least log sigma of each feature, standardised: log max(*least*, gap / sqrt 12), (C,).
 
     *gap* is the smallest difference between two values of a column (of a table) or of any pixels (of an image).
     Values recorded to within *gap* are uncertain by gap / sqrt 12; without the floor a column of integers, or one
@@ -101,7 +103,7 @@ def log_sigma_floor(x: Array, inputs: Inputs, scale: NDArray[np.float64]) -> NDA
     sample = _rows(x, slice(0, 20000))
     columns = sample.T if inputs.kind == "table" else sample.reshape(1, -1)
     gaps = np.array([_smallest_gap(column) for column in columns])
-    floor: NDArray[np.float64] = np.log(np.maximum(SIGMA_MIN, gaps / math.sqrt(12) / scale))
+    floor: NDArray[np.float64] = np.log(np.maximum(least, gaps / math.sqrt(12) / scale))
     return floor
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.inputs import Column, Inputs
-from training.moments import log_sigma_floor, moments
+from training.moments import SIGMA_MIN, log_sigma_floor, moments
 from training.support import levels_of_column
 
 Array = NDArray[np.generic]
@@ -34,7 +34,7 @@ class Numbers:
     allows, (E,). *names*: "column", or "column = level" by its number.
     """
 
-    def __init__(self, train: Array, inputs: Inputs) -> None:
+    def __init__(self, train: Array, inputs: Inputs, sigma_floor: float = SIGMA_MIN) -> None:
         columns = inputs.columns or ()
         self._categories = [c for c, column in enumerate(columns) if _is_category(column)]
         self._counts = [column.kind == "count" for c, column in enumerate(columns) if c not in self._categories]
@@ -46,7 +46,7 @@ class Numbers:
             named = tuple(columns[c] for c in self._dense)
             like = inputs.model_copy(update={"columns": named, "shape": (len(named),)})
         self.center, self.scale = moments(dense, like) if len(self._dense) else (np.zeros(0), np.ones(0))
-        self.floor = np.exp(log_sigma_floor(dense, like, self.scale)) if len(self._dense) else np.zeros(0)
+        self.floor = np.exp(log_sigma_floor(dense, like, self.scale, sigma_floor)) if len(self._dense) else np.zeros(0)
         self._levels: list[NDArray[np.int64]] = []
         for c in self._categories:
             self._add(train[:, c].astype(np.float64), levels_of_column(columns[c]))

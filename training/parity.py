@@ -82,6 +82,8 @@ def golden_vectors(vae: VAE, eps: NDArray[np.float32], seed: int = 0) -> dict[st
     for name, module in modules(vae).items():
         rows = _feeds(vae, _random_rows(vae, 64, generator), generator)
         rows |= _latent_feeds(vae, _random_latents(vae, 64, generator), generator) | {"eps": eps[:2]}
+        if name == "prior":
+            rows = _prior_feeds(_random_latents(vae, 64, generator), generator)
         feeds: Arrays = {tensor.name: rows[tensor.name] for tensor in listed[name].inputs}
         outputs = run_module(module, listed[name], feeds)
         mean = outputs.get("mean", outputs.get("expected", np.zeros((64, 1)))).reshape(64, -1)
@@ -92,7 +94,8 @@ def golden_vectors(vae: VAE, eps: NDArray[np.float32], seed: int = 0) -> dict[st
             doubt = np.maximum(doubt, (value / tolerance(vae, size)).reshape(64, -1).max(axis=1))
         settled = np.flatnonzero(doubt <= 1 / _MARGIN)[:4]
         sure = settled if len(settled) else np.array([doubt.argmin()])
-        feeds = {tensor: value if tensor == "eps" else value[sure] for tensor, value in feeds.items()}
+        by_row = {tensor.name for tensor in listed[name].inputs if tensor.shape[0] == "batch"}
+        feeds = {tensor: value[sure] if tensor in by_row else value for tensor, value in feeds.items()}
         golden[name] = {**feeds, **run_module(module, listed[name], feeds)}
     return golden
 
@@ -120,6 +123,8 @@ def _cases(vae: VAE, name: GraphName, seed: int) -> list[Case]:
         fed = {kind: _latent_feeds(vae, z, generator) for kind, z in latents.items()}
         wanted = [tensor.name for tensor in specs(vae)[name].inputs]
         return [Case(kind, {tensor: feeds[tensor] for tensor in wanted}) for kind, feeds in fed.items()]
+    if name == "prior":
+        return [Case(kind, _prior_feeds(eps, generator)) for kind, eps in latents.items()]
     if vae.inputs.masked:  # every extreme with all values there, with some, one and none; random rows take turns
         rows = {kind: x if "random" in kind else np.repeat(x, _MASKS, axis=0) for kind, x in rows.items()}
     shaped = {kind: _feeds(vae, _allowed(vae, x), generator) for kind, x in rows.items()}
@@ -154,6 +159,11 @@ def _latent_feeds(vae: VAE, z: Floats, generator: np.random.Generator) -> Arrays
     """The tensors of latents, (B, L): z, and u for a draw."""
     u = generator.random((len(z), vae.likelihood.uniforms, vae.inputs.features), np.float32)
     return {"z": z.astype(np.float32), "u": u}
+
+
+def _prior_feeds(eps: Floats, generator: np.random.Generator) -> Arrays:
+    """The tensors of draws from a learned prior."""
+    return {"eps": eps.astype(np.float32), "u": generator.random(len(eps), np.float32)}
 
 
 def _allowed(vae: VAE, x: Floats) -> Floats:

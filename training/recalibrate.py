@@ -10,6 +10,7 @@ from pydantic import JsonValue
 
 from service.bundle import Bundle
 from service.engine import Engine
+from service.reference import REFERENCE
 from training.calibrate import calibrate
 from training.errors import TrainingError
 from training.output import LOG, now
@@ -20,8 +21,9 @@ def recalibrate(bundle: Bundle, version: int, rows: NDArray[np.generic], data_ha
     *bundle* as *version*, calibrated on *rows* alone; what was measured with the old calibration is left out.
 
     The report is left out too, for it shows the old thresholds; the log of the fit stays, so that a new one can show
-    it. The samples K stay those of the bundle, and so does what missing features add to a score. Raises TrainingError
-    without rows, and for a bundle that was exported without calibration: it has no draws to score with.
+    it. The samples K stay those of the bundle, and so do the statistics of its reference rows; a bundle of before there
+    were some keeps the kinds that it has. Raises TrainingError without rows, and for a bundle that was exported without
+    calibration: it has no draws to score with.
     """
     old = bundle.manifest
     if not old.calibrated:
@@ -30,7 +32,6 @@ def recalibrate(bundle: Bundle, version: int, rows: NDArray[np.generic], data_ha
         raise TrainingError("no rows to calibrate on: of the data that a bundle was fitted to, only test rows count")
     samples = sorted({entry.samples for entry in old.calibrated})
     engine = Engine(bundle.graphs, threads=threads)
-    absent = {entry.absent_key for entry in old.calibrated} & set(bundle.calibration)
     found = calibrate(
         engine,
         old.inputs,
@@ -39,7 +40,7 @@ def recalibrate(bundle: Bundle, version: int, rows: NDArray[np.generic], data_ha
         old.scoring.samples,
         samples,
         mask_bins=old.mask_bins,
-        absent={key: bundle.calibration[key] for key in absent},
+        reference={key: array for key, array in bundle.calibration.items() if key.startswith(REFERENCE)},
     )
     training: dict[str, JsonValue] = {
         **old.training,

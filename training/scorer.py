@@ -15,7 +15,8 @@ from service import calibration
 from service.bundle import Arrays, Bundle
 from service.engine import Engine
 from service.inputs import Inputs
-from service.scores import SCORE_OUTPUTS, score
+from service.reference import Reference
+from service.scores import PLAIN, SCORE_OUTPUTS
 from training.masks import bins_of
 from training.support import levels_of_column
 
@@ -43,15 +44,29 @@ def width(inputs: Inputs) -> int:
     return sum(levels_of_column(column) if column.kind == "categorical" else 1 for column in inputs.columns)
 
 
+def kinds_of(bundle: Bundle) -> tuple[str, ...]:
+    """The kinds that *bundle* is calibrated for with the default K; those that need no other rows where it is not."""
+    default = bundle.manifest.scoring.samples
+    return tuple(dict.fromkeys(e.kind for e in bundle.manifest.calibrated if e.samples == default)) or PLAIN
+
+
 def scores_of(bundle: Bundle, engine: Engine, x: Array, seed: int = 0) -> dict[str, Floats]:
     """
-    The scores of each kind with the default K and the draws of the bundle, as the service ranks them: (n,) each.
+    The scores of each of `kinds_of` with the default K and the draws of the bundle, as the service ranks them: (n,).
 
     Where values are missing, with what those add to the score of a normal row, see `calibration.completed`. A bundle
     without calibration has no draws: then they are drawn by *seed*.
     """
-    outputs = run_scorer(engine, bundle.manifest.inputs, x, draws_of(bundle, seed), outputs_of(SCORE_OUTPUTS))
-    return {kind: _completed(bundle, kind, x, score(kind, outputs)) for kind in SCORE_OUTPUTS}
+    manifest, kinds = bundle.manifest, kinds_of(bundle)
+    outputs = run_scorer(engine, manifest.inputs, x, draws_of(bundle, seed), outputs_of(kinds))
+    bins, mask = bins_of(x, manifest.inputs, manifest.mask_bins), ~np.isnan(x) if manifest.inputs.masked else None
+    found = {kind: np.empty(len(x)) for kind in kinds}
+    for bin_ in np.unique(bins):
+        rows, known = bins == bin_, Reference.of(bundle.calibration, manifest.scoring.samples, int(bin_))
+        part = {name: array[rows] for name, array in outputs.items()}
+        for kind in kinds:
+            found[kind][rows] = known.score(kind, part, None if mask is None else mask[rows])[1]
+    return found
 
 
 def p_values_of(bundle: Bundle, x: Array, scores: Floats, kind: str) -> Floats:
@@ -67,22 +82,6 @@ def p_values_of(bundle: Bundle, x: Array, scores: Floats, kind: str) -> Floats:
             rows = bins == entry.mask_bin
             p[rows] = calibration.p_values(np.asarray(bundle.calibration[entry.key], np.float64), scores[rows])
     return p
-
-
-def _completed(bundle: Bundle, kind: str, x: Array, scores: Floats) -> Floats:
-    manifest = bundle.manifest
-    if not manifest.inputs.masked:
-        return scores
-    fitting = [e for e in manifest.calibrated if (e.kind, e.samples) == (kind, manifest.scoring.samples)]
-    known = {e.mask_bin: bundle.calibration[e.absent_key] for e in fitting if e.absent_key in bundle.calibration}
-    bins, mask, whole = bins_of(x, manifest.inputs, manifest.mask_bins), ~np.isnan(x), scores.copy()
-    for bin_ in np.unique(bins):
-        if bin_ and known:
-            rows = bins == bin_
-            nearest = min(known, key=lambda other: abs(other - bin_))  # a bin without calibration rows has none
-            absent = np.asarray(known[nearest], np.float64)
-            whole[rows] = calibration.completed(scores[rows], mask[rows], absent)
-    return whole
 
 
 def draws_of(bundle: Bundle, seed: int) -> NDArray[np.float32]:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from service.errors import counted
 from training.errors import DataError
 
 Rows = NDArray[np.int64]
@@ -53,12 +54,14 @@ def split_rows(rows: int, fractions: Fractions, seed: int, test_given: bool = Fa
     Raises DataError for fewer than 20 rows.
     """
     if rows < MIN_ROWS:
-        raise DataError(f"{rows} normal rows; at least {MIN_ROWS} are needed to train, validate, calibrate and test")
+        raise DataError(
+            f"{counted(rows, 'normal row')}; at least {MIN_ROWS} are needed to train, validate, calibrate and test"
+        )
     whole = 1 - fractions.test if test_given else 1.0
     shares = (fractions.validation, fractions.calibration, 0.0 if test_given else fractions.test)
     sizes = [min(MOST_HELD_OUT, math.ceil(rows * share / whole)) for share in shares]
     if sum(sizes) >= rows:
-        raise DataError(f"{rows} rows are too few for these fractions: nothing is left to train on")
+        raise DataError(f"{counted(rows, 'row')}: too few for these fractions, nothing is left to train on")
     order = np.random.default_rng([seed, 1]).permutation(rows)
     ends = np.cumsum(sizes)
     parts = [np.sort(part) for part in np.split(order, ends)]

@@ -15,31 +15,42 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from training.models.mlp import VAE
-from training.objective import kl_per_latent, log_likelihood, reparameterize
+from training.objective import log_likelihood, reparameterize
 
 CLIP_NORM: Final = 50.0
 
 
-class Terms(nn.Module):
-    """The two sums of the ELBO over a batch; a module, because that is what processes average the gradients of."""
+class Bound(nn.Module):
+    """The bound of log p(x), summed over a batch; a module, because that is what processes average the gradients of."""
 
     def __init__(self, vae: VAE) -> None:
         super().__init__()
         self.vae = vae
 
-    def forward(self, v: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, v: Tensor, eps: Tensor, beta: float) -> tuple[Tensor, Tensor]:
         """
-        Sum over rows of log p(x|z), original units, and of KL: (B, C), (B, L) -> scalars.
+        What is ascended, with the KL weighted by *beta*, and the bound itself: (B, C), (B, K, L) -> scalars.
 
-        What is NaN in *v* is missing: the bound is that of what the encoder sees, no more.
+        One draw: the ELBO, with KL in closed form where there is one. Several: the importance-weighted bound (Burda et
+        al. 2016, eq. 8), where log p(z) - log q(z|x) is weighted. In nats of the original units. What is NaN in *v* is
+        missing: the bound is that of what the encoder sees, no more.
         """
-        v, mask = self.vae.features.observed(v)
-        mu, logvar = self.vae.encode(v, mask)
-        theta = self.vae.decode(reparameterize(mu, logvar, eps.unsqueeze(1)).squeeze(1))
-        likelihood = self.vae.likelihood
-        peak, energy = likelihood.peak(), likelihood.energy(theta, v)
-        log_p = len(v) * peak.sum() - energy.sum() if mask is None else log_likelihood(peak, energy, mask).sum()
-        return log_p, kl_per_latent(mu, logvar).sum()
+        vae, draws = self.vae, eps.shape[1]
+        v, mask = vae.features.observed(v)
+        mu, logvar = vae.encode(v, mask)
+        z = reparameterize(mu, logvar, eps)  # (B, K, L)
+        theta = vae.decode(z.flatten(0, 1))  # (B K, P)
+        peak = vae.likelihood.peak()
+        if draws == 1:
+            energy = vae.likelihood.energy(theta, v)
+            log_p = len(v) * peak.sum() - energy.sum() if mask is None else log_likelihood(peak, energy, mask).sum()
+            kl = vae.prior.kl(mu, logvar, z, eps).sum()
+            return log_p - beta * kl, log_p - kl
+        energy = vae.likelihood.energy(theta.reshape(*z.shape[:2], -1), v.unsqueeze(1))  # (B, K, C)
+        log_px_z = log_likelihood(peak, energy, None if mask is None else mask.unsqueeze(1))  # (B, K)
+        ratio, constant = vae.prior.log_ratio(z, eps, logvar), len(v) * math.log(draws)
+        weighted = (log_px_z + beta * ratio).logsumexp(dim=1).sum() - constant
+        return weighted, (log_px_z + ratio).detach().logsumexp(dim=1).sum() - constant
 
 
 class Stepper:
@@ -51,8 +62,8 @@ class Stepper:
 
     def __init__(self, vae: VAE, fabric: Fabric) -> None:
         self._vae, self._fabric = vae, fabric
-        terms = Terms(vae)
-        self._terms: nn.Module = fabric.setup_module(terms) if fabric.world_size > 1 else terms
+        bound = Bound(vae)
+        self._bound: nn.Module = fabric.setup_module(bound) if fabric.world_size > 1 else bound
         self._parameters = dict(vae.named_parameters())
         self.parameters = sum(p.numel() for p in self._parameters.values())
         self._optimizer = torch.optim.AdamW(self._parameters.values(), weight_decay=0.0, fused=True)
@@ -60,13 +71,13 @@ class Stepper:
 
     def __call__(self, v: Tensor, eps: Tensor, rows: int, beta: float, learning_rate: float) -> Tensor | None:
         """
-        Ascend the ELBO of a batch of *rows*, of which (v, eps) are this process's.
+        Ascend the bound of a batch of *rows*, of which (v, eps) are this process's.
 
-        NaN is a missing value. Returns the sum of their ELBOs, a scalar, or None when the step was skipped, in all
+        NaN is a missing value. Returns the sum of their bounds, a scalar, or None when the step was skipped, in all
         processes alike.
         """
-        log_px_z, kl = self._terms(v, eps)
-        loss = (beta * kl - log_px_z) * (self._fabric.world_size / rows)  # processes average, so this adds up
+        weighted, bound = self._bound(v, eps, beta)
+        loss = -weighted * (self._fabric.world_size / rows)  # processes average, so this adds up
         ones = 1 + (loss.detach() - loss.detach())  # NaN where the loss is not finite: then so is every gradient
         self._optimizer.zero_grad(set_to_none=True)
         self._fabric.backward(loss, gradient=ones)
@@ -79,8 +90,8 @@ class Stepper:
             clip_grads_with_norm_(self._parameters.values(), CLIP_NORM, norm)
         self._optimizer.param_groups[0]["lr"] = learning_rate
         self._optimizer.step()
-        elbos: Tensor = (log_px_z - kl).detach()
-        return elbos
+        found: Tensor = bound.detach()
+        return found
 
     def moments(self) -> dict[str, Tensor]:
         """The optimiser's state, by the names of the parameters."""
@@ -106,8 +117,9 @@ class Stepper:
             mu, logvar = vae.encode(v, mask)
             if not (mu.isfinite().all() and logvar.isfinite().all()):
                 return "what the encoder gives is not finite"
-            theta = vae.decode(reparameterize(mu, logvar, eps.unsqueeze(1)).squeeze(1))
-            log_p, kl = vae.likelihood.log_prob(theta, v), kl_per_latent(mu, logvar)
+            z = reparameterize(mu, logvar, eps[:, :1])
+            theta = vae.decode(z.squeeze(1))
+            log_p, kl = vae.likelihood.log_prob(theta, v), vae.prior.kl_per_latent(mu, logvar, z, eps[:, :1])
         if columns := [vae.inputs.names[c] for c in _worst(log_p)]:
             return f"the likelihood of {', '.join(columns)} is not finite"
         if latents := _worst(kl):

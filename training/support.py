@@ -7,18 +7,13 @@ all over. Knows arrays and the kinds of columns; no torch. NaN is a missing valu
 
 from __future__ import annotations
 
-from typing import Final
-
 import numpy as np
 from numpy.typing import NDArray
 
-from service.inputs import Column, Inputs
+from service.inputs import MOST_COUNT, Column, Inputs
 from training.errors import DataError
 
 Array = NDArray[np.generic]
-
-MOST_COUNT: Final = 2**24
-"""The largest count, and integer: float32 knows every whole number up to here."""
 
 _CHUNK_VALUES = 2**22
 _OFF_LEVEL = 1e-3  # of the distance of two levels: 8-bit pixels divided by 255 in float32 are 1e-5 off

@@ -8,7 +8,7 @@ are hidden, and rows are scored, anew for each split.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,16 +18,17 @@ from benchmarks.false_alarms.tally import ALPHAS, Tally, count, partitions
 from service import calibration
 from service.engine import Engine
 from service.inputs import Column, Inputs
-from service.manifest import Calibrated
-from service.scores import SCORE_OUTPUTS, score
-from training.absent import absent_nats
+from service.reference import Reference
+from service.scores import SCORE_OUTPUTS
 from training.binarize import binarize, binary_inputs
 from training.calibrate import calibrate
 from training.data import CLAMP, load
-from training.fit import FitOptions, fit
+from training.defaults import default_latent_dim, default_options
+from training.fit import fit
 from training.masks import bins_of, by_bin, default_bins
-from training.models.mlp import VAE, VAEConfig, default_hidden, default_latent_dim
+from training.models.mlp import VAE, VAEConfig
 from training.noise import noise_table
+from training.reference import reference_of
 from training.scorer import outputs_of, run_scorer
 
 Array = NDArray[np.generic]
@@ -90,7 +91,7 @@ def pool(data: Path, name: str, seed: int = 0) -> Pool:
         features = x.shape[1]
         columns = tuple(Column(name=f"x{c}", missing=True) for c in range(features))
         inputs = Inputs(kind="table", shape=(features,), dtype="float64", columns=columns, clamp=CLAMP)
-        config = VAEConfig(default_latent_dim(features), default_hidden(features), "gaussian")
+        config = VAEConfig(default_latent_dim(features), (128, 128), "gaussian")
     learn = min(LEARN, len(x) // 2)
     train, validation, rows = np.split(x, [learn * 9 // 10, learn])
     return Pool(inputs, config, train, validation, rows)
@@ -99,7 +100,9 @@ def pool(data: Path, name: str, seed: int = 0) -> Pool:
 def fitted(pool: Pool, epochs: int = 0, seed: int = 0) -> VAE:
     """The network, fitted to what there is to learn from; *epochs* 0: as `vae-train fit` does."""
     vae = VAE(pool.inputs, pool.config, seed)
-    fit(vae, pool.train, pool.validation, FitOptions(epochs=epochs, seed=seed, threads=1))
+    options = default_options(pool.inputs, len(pool.train))
+    options = replace(options, epochs=epochs or options.epochs, seed=seed, threads=1)
+    fit(vae, pool.train, pool.validation, options)
     return vae
 
 
@@ -109,36 +112,24 @@ def measure(pool: Pool, engine: Engine, splits: int, seed: int = 0) -> dict[str,
     eps = noise_table(pool.config.latent_dim, seed)[:DRAWS]
     n = m = len(rows) // 2
     found: dict[str, Tally] = {}
+    ends = default_bins(inputs)
+    arrays = reference_of(engine, inputs, eps, pool.validation, (DRAWS,), ends, seed)
 
-    def scores(x: Array) -> dict[str, Floats]:
-        outputs = _outputs(engine, inputs, x, eps)
-        return {kind: score(kind, outputs) for kind in SCORE_OUTPUTS}
+    def ranked(x: Array, bin_: int) -> dict[str, Floats]:
+        """Scores as they are ranked in a bin."""
+        outputs, known = _outputs(engine, inputs, x, eps), Reference.of(arrays, DRAWS, bin_)
+        return {kind: known.score(kind, outputs, ~np.isnan(x) if bin_ else None)[1] for kind in SCORE_OUTPUTS}
 
     def keep(kind: str, what: str, bin_: int, tallies: dict[float, Tally]) -> None:
         found.update({f"{kind}|{what}|{bin_}|{alpha}": tally for alpha, tally in tallies.items() if tally.splits})
 
-    for kind, whole in scores(rows).items():
+    for kind, whole in ranked(rows, 0).items():
         keep(kind, "nothing", 0, partitions(whole, whole, n, m, splits, np.random.default_rng([seed, 1])))
     if not inputs.masked:
         return found
-    ends = default_bins(inputs)
-    hidden = dict(by_bin(rows, inputs, ends, (seed, 2)))
-    absent = absent_nats(engine, inputs, eps, pool.validation, (DRAWS,), hidden, ends, seed)
-
-    def completed(x: Array, bin_: int) -> dict[str, Floats]:
-        """Scores as they are ranked in a bin."""
-        mask = ~np.isnan(x)
-        return {
-            kind: calibration.completed(values, mask, np.asarray(absent[_key(kind, bin_)], np.float64))
-            if bin_
-            else values
-            for kind, values in scores(x).items()
-        }
-
-    by_hidden = {bin_: completed(x, bin_) for bin_, x in hidden.items()}
-    for bin_, kinds in by_hidden.items():
-        for kind, values in kinds.items():
-            if bin_:
+    for bin_, x in by_bin(rows, inputs, ends, (seed, 2)):
+        if bin_:
+            for kind, values in ranked(x, bin_).items():
                 drawn = partitions(values, values, n, m, splits, np.random.default_rng([seed, 3, bin_]))
                 keep(kind, "as calibrated", bin_, drawn)
     return found
@@ -156,8 +147,7 @@ class AtRandom:
         self._pool, self._engine, self._seed = pool, engine, seed
         self._eps = noise_table(pool.config.latent_dim, seed)[:DRAWS]
         self._ends = default_bins(pool.inputs)
-        every = range(1, len(self._ends) + 1)
-        self._absent = absent_nats(engine, pool.inputs, self._eps, pool.validation, (DRAWS,), every, self._ends, seed)
+        self._reference = reference_of(engine, pool.inputs, self._eps, pool.validation, (DRAWS,), self._ends, seed)
 
     def split(self, split: int) -> Counted:
         """Up to 500 rows for calibration and as many to test, by "kind|what is missing|bin|alpha": n, m, flagged."""
@@ -172,7 +162,7 @@ class AtRandom:
             DRAWS,
             (DRAWS,),
             mask_bins=self._ends,
-            absent=self._absent,
+            reference=self._reference,
             seed=split,
         )
         counted: Counted = {}
@@ -183,10 +173,9 @@ class AtRandom:
                 rows = own == entry.mask_bin
                 if rows.sum() < LEAST:
                     continue
-                values = score(entry.kind, outputs)[rows]
-                if entry.mask_bin:
-                    absent = np.asarray(found.arrays[entry.absent_key], np.float64)
-                    values = calibration.completed(values, ~np.isnan(x[rows]), absent)
+                part = {name: array[rows] for name, array in outputs.items()}
+                known = Reference.of(found.arrays, DRAWS, entry.mask_bin)
+                values = known.score(entry.kind, part, ~np.isnan(x[rows]))[1]
                 ordered = np.asarray(found.arrays[entry.key], np.float64)
                 for alpha in ALPHAS:
                     if entry.rows >= calibration.rows_needed(alpha):
@@ -204,7 +193,3 @@ def at_random(x: Array, rate: float, generator: np.random.Generator) -> Floats:
 
 def _outputs(engine: Engine, inputs: Inputs, x: Array, eps: NDArray[np.float32]) -> dict[str, Array]:
     return run_scorer(engine, inputs, x, eps, outputs_of(SCORE_OUTPUTS))
-
-
-def _key(kind: str, bin_: int) -> str:
-    return Calibrated.model_validate({"kind": kind, "samples": DRAWS, "mask_bin": bin_, "rows": 1}).absent_key

@@ -26,14 +26,17 @@ from service.bundle import Bundle
 from service.engine import Engine
 from service.inputs import Column, Inputs
 from service.manifest import Data
-from service.scores import SCORE_OUTPUTS, score
+from service.reference import Reference
+from service.scores import SCORE_OUTPUTS
 from training.assemble import HeldOut, build_bundle
 from training.calibrate import calibrate
 from training.data import CLAMP
+from training.defaults import default_latent_dim
 from training.fit import FitOptions, fit
 from training.masks import bins_of, by_bin
-from training.models.mlp import VAE, VAEConfig, default_hidden, default_latent_dim
+from training.models.mlp import VAE, VAEConfig
 from training.noise import noise_table
+from training.reference import reference_of
 from training.scorer import outputs_of, run_scorer
 
 Array = NDArray[np.generic]
@@ -75,17 +78,9 @@ def fresh(split: int, epochs: int) -> Counted:
     vae = VAE(INPUTS, CONFIG, split)
     fit(vae, train, validation, FitOptions(epochs=epochs, seed=split, threads=1))
     engine, made, eps = scorer(vae), template(), noise_table(CONFIG.latent_dim, split)[:DRAWS]
-    found = calibrate(
-        engine,
-        INPUTS,
-        eps,
-        kept,
-        DRAWS,
-        (DRAWS,),
-        mask_bins=made.manifest.mask_bins,
-        reference=validation,
-        seed=split,
-    )
+    ends = made.manifest.mask_bins
+    reference = reference_of(engine, INPUTS, eps, validation, (DRAWS,), ends, split)
+    found = calibrate(engine, INPUTS, eps, kept, DRAWS, (DRAWS,), mask_bins=ends, reference=reference, seed=split)
     manifest = made.manifest.model_copy(update={"calibrated": found.entries})
     bundle = replace(made, manifest=manifest, calibration=found.arrays, eps=eps)
     counted: Counted = {}
@@ -138,10 +133,11 @@ def dealt(table: Table, split: int, epochs: int) -> Counted:
     columns = tuple(Column(name=f"x{c}", missing=True) for c in range(features))
     inputs = Inputs(kind="table", shape=(features,), dtype="float64", columns=columns, clamp=CLAMP)
     latent = default_latent_dim(features)
-    vae = VAE(inputs, VAEConfig(latent, default_hidden(features), "gaussian"), split)
+    vae = VAE(inputs, VAEConfig(latent, (128, 128), "gaussian"), split)
     fit(vae, parts.train, parts.validation, FitOptions(epochs=epochs, seed=split, threads=1))
     engine, eps = scorer(vae), noise_table(latent, split)[:DRAWS]
-    inside, outside = (_scores(engine, inputs, x, eps) for x in (parts.calibration, parts.test))
+    known = Reference.of(reference_of(engine, inputs, eps, parts.validation, (DRAWS,), (), split), DRAWS, 0)
+    inside, outside = (_scores(engine, inputs, x, eps, known) for x in (parts.calibration, parts.test))
     n, m = len(parts.calibration), len(parts.test)
     return {
         f"{kind}|nothing|0|{alpha}": [n, m, count(inside[kind], outside[kind], alpha)]
@@ -151,10 +147,10 @@ def dealt(table: Table, split: int, epochs: int) -> Counted:
     }
 
 
-def _scores(engine: Engine, inputs: Inputs, x: Floats, eps: NDArray[np.float32]) -> dict[str, Floats]:
-    """The scores of rows by kind: (n, C) -> (n,) each."""
+def _scores(engine: Engine, inputs: Inputs, x: Floats, eps: Array, known: Reference) -> dict[str, Floats]:
+    """The scores of complete rows by kind: (n, C) -> (n,) each."""
     outputs = _run(engine, inputs, x, eps, outputs_of(SCORE_OUTPUTS))
-    return {kind: score(kind, outputs) for kind in SCORE_OUTPUTS}
+    return {kind: known.score(kind, outputs, None)[0] for kind in SCORE_OUTPUTS}
 
 
 def _run(engine: Engine, inputs: Inputs, x: Floats, eps: Array, outputs: Sequence[str]) -> dict[str, Array]:

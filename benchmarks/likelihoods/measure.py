@@ -48,7 +48,7 @@ def family(
     bundle, engine, parts = fitted(kind, own, file, epochs)
     inputs, test = bundle.manifest.inputs, thinned(parts.test, images, 0)
     figures: Figures = bounds(engine, inputs, test, draws)
-    figures |= latents(engine, inputs, parts.test)
+    figures |= latents(bundle, engine, parts.test)
     figures["described"] = [said.model_dump(mode="json") for said in bundle.manifest.likelihood]
     if kind.likelihood == "discretised-logistic":
         figures["code"] = figures["log_px"]

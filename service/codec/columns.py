@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import MAX_SHOWN, kind, named, shown
-from service.inputs import Column
+from service.errors import MAX_SHOWN, kind, named, plain, shown
+from service.inputs import MOST_COUNT, Column
 from service.instants import seconds, texts
 
 Floats = NDArray[np.float64]
@@ -31,6 +31,11 @@ class Flaw(NamedTuple):
 
     reason: str
     facts: dict[str, object]
+
+
+def between(low: float, high: float) -> str:
+    """What a whole number of *low* to *high* is, in words."""
+    return f"a whole number of {plain(low)} to {plain(high)}"
 
 
 class Numbers:
@@ -88,15 +93,15 @@ class Numbers:
 class _Integers(Numbers):
     """A column of whole numbers."""
 
-    what = "a whole number"
-    whole = True
+    low, high, whole = -float(MOST_COUNT), float(MOST_COUNT), True
+    what = between(low, high)
 
 
 class _Counts(Numbers):
     """A column of counts."""
 
-    what = "a whole number of 0 or more"
-    low, whole = 0.0, True
+    low, high, whole = 0.0, float(MOST_COUNT), True
+    what = between(low, high)
 
 
 class _Binary(Numbers):

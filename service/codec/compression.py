@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 
-from service.errors import MalformedBody, TooLarge
+from service.errors import MalformedBody, TooLarge, counted
 
 WBITS = {"gzip": 31, "deflate": 15}
 """The codings, by their names in HTTP: how zlib is told of them."""
@@ -41,7 +41,7 @@ def decompress(body: bytes, coding: str, limit: int) -> bytes:
                 f"the body has more than {limit} bytes when decompressed", field="body", limit=limit, value=size
             )
     if stream.unused_data:
-        raise MalformedBody(f"{len(stream.unused_data)} bytes are left over behind the {coding} body")
+        raise MalformedBody(f"{counted(len(stream.unused_data), 'byte')} left over behind the {coding} body")
     return b"".join(parts)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from service.codec.rows import Array
-from service.errors import MalformedBody
+from service.errors import MalformedBody, counted
 
 NUMPY: dict[str, np.dtype[np.generic]] = {
     "BOOL": np.dtype("?"),
@@ -53,7 +53,8 @@ def from_binary(told: str, datatype: str, shape: Sequence[int], data: memoryview
     dtype = NUMPY[datatype]
     needed = math.prod(shape) * dtype.itemsize
     if len(data) != needed:
-        raise MalformedBody(f"{told}: {datatype} of shape {list(shape)} has {needed} bytes; {len(data)} came")
+        size = counted(needed, "byte")
+        raise MalformedBody(f"{told}: {datatype} of shape {list(shape)} has {size}; {len(data)} came")
     if datatype == "BOOL" and (np.frombuffer(data, np.uint8) > 1).any():
         raise MalformedBody(f"{told}: a BOOL is a byte of 0 or 1")
     array: Array = np.frombuffer(data, dtype)

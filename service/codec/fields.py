@@ -27,6 +27,8 @@ from service.windows import firsts
 Options = TypeVar("Options", bound=BaseModel)
 Fields = dict[str, Any]
 MAX_QUERY = 32
+_EXACT = 2**53  # from here on a float may be another whole number than was sent
+_LONG = 2**64  # integers of more bits are in no reply
 _FOREIGN = {
     INPUTS: "the rows of this model are made of the readings of a series: give {field} instead of {name}",
     SERIES: "the rows of this model are not made of the readings of a series: give {field} instead of {name}",
@@ -75,6 +77,11 @@ def read_options(model: type[Options], fields: Fields) -> Options:
         first = error.errors(include_url=False)[0]
         field = ".".join(str(part) for part in first["loc"])
         value = first["input"]
+        if first["type"] == "int_type" and isinstance(value, float) and abs(value) >= _EXACT and value.is_integer():
+            # a whole number of more than 64 bits, which JSON's readers round: it is too large, not no whole number
+            return read_options(model, {**fields, field: int(value)})
+        if isinstance(value, int) and abs(value) >= _LONG:
+            value = float(value)  # as it came
         given = shown(value) if isinstance(value, (int, float, str, bool)) else kind(value)
         if isinstance(value, str):
             value = named(value)
@@ -138,7 +145,7 @@ def read_rows_flagged(fields: Fields, spec: RowSpec, most: int) -> tuple[Array, 
         reasons = _of_windows(reasons, len(x), spec.windows)
     for index in range(len(x)):
         if index not in reasons and (found := spec.outside(x[index : index + 1])) is not None:
-            reasons[index] = f"{spec.field}: row {index}: {found[1]}"
+            reasons[index] = f"{spec.field}: row {index}{found[1].reason}"
     return np.delete(x, list(reasons), axis=0), dict(sorted(reasons.items()))
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from service.codec.rows import Array
-from service.errors import MalformedBody, shown
+from service.errors import MalformedBody, counted, shown
 
 MAX_HEADER = 1024  # bytes; numpy writes 118 for any array that is taken here
 _MAGIC = b"\x93NUMPY"
@@ -40,12 +40,14 @@ def read(body: bytes) -> Array:
     length = int.from_bytes(body[8 : 8 + width], "little")
     start = 8 + width + length
     if length > MAX_HEADER or start > len(body):
-        raise MalformedBody(f"the .npy header has {length} bytes; the limit is {MAX_HEADER}, and the body's end")
+        size = counted(length, "byte")
+        raise MalformedBody(f"the .npy header has {size}; the limit is {MAX_HEADER}, and the body's end")
     dtype, shape, fortran = _header(body[8 + width : start])
     data = memoryview(body)[start:]
     needed = math.prod(shape) * dtype.itemsize
     if len(data) != needed:
-        raise MalformedBody(f"the .npy header tells of {needed} bytes, shape {list(shape)}; {len(data)} came")
+        size = counted(needed, "byte")
+        raise MalformedBody(f"the .npy header tells of {size}, shape {list(shape)}; {len(data)} came")
     if dtype.kind == "b" and (np.frombuffer(data, np.uint8) > 1).any():
         raise MalformedBody("the .npy file holds a truth value that is neither 0 nor 1")
     array: Array = np.frombuffer(data, dtype)

@@ -127,7 +127,7 @@ def _check_order(kind: bytes, previous: bytes, pixels: bool, size: int, found: d
 def _header(data: bytes) -> tuple[int, int, int, int, bool]:
     """IHDR's width, height, depth, colour type, and whether it is interlaced."""
     if len(data) != 13:
-        raise MalformedBody(f"the PNG file's header has {len(data)} bytes; 13 needed")
+        raise MalformedBody(f"the PNG file's header has {counted(len(data), 'byte')}; 13 needed")
     depth, colour, compression, filters, interlace = data[8:]
     if depth not in _DEPTHS.get(colour, ()):
         raise MalformedBody(f"the PNG file's header tells of colour type {colour} with {depth} bits, which is none")

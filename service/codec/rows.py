@@ -15,9 +15,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from service.codec.columns import Flaw, between
 from service.codec.support import Support, Supports, domain
 from service.codec.table import RECORDS, Table
-from service.errors import InvalidInput, TooLarge, counted
+from service.errors import InvalidInput, TooLarge, counted, plain
 from service.finite import SMALL, all_finite
 from service.inputs import Windows
 from service.manifest import Manifest
@@ -223,11 +224,9 @@ class RowSpec:
         """The *rows*, or InvalidInput for the first that holds what is no value of its column."""
         if found := self._domains.outside(rows):
             support = found.support
-            what = "a whole number"
-            if support.low > -math.inf:
-                what += f" of {support.low:g} " + ("or more" if support.high == math.inf else f"to {support.high:g}")
+            what = between(support.low, support.high)
             raise InvalidInput(
-                f"{self.field}: row {found.row}, column {support.name!r} is {found.value:g}; it must be {what}",
+                f"{self.field}: row {found.row}, column {support.name!r} is {plain(found.value)}; it must be {what}",
                 field=self.field,
                 row=found.row,
                 column=support.name,
@@ -236,25 +235,28 @@ class RowSpec:
             )
         return rows
 
-    def outside(self, rows: Array) -> tuple[int, str] | None:
-        """The first row that has no likelihood, and the reason; None when there is none."""
+    def outside(self, rows: Array) -> tuple[int, Flaw] | None:
+        """The first row that has no likelihood, and what is wrong with it; None when there is none."""
         bare = self._bare(rows) if self.missing else None
         found = self._supports.outside(rows) if self.supports else None
         if bare is not None and (found is None or bare <= found.row):
-            return bare, "it has no value at all; one at least is needed"
+            return bare, Flaw(": it has no value at all; one at least is needed", {})
         if found is None:
             return None
-        kind = "whole numbers" if found.whole else "numbers"
-        return found.row, (
-            f"feature {found.support.name!r} is {found.value}; its likelihood is defined for {kind} "
-            f"from {found.support.low:g} to {found.support.high:g}"
+        support = found.support
+        limit = f"{'whole numbers' if found.whole else 'numbers'} from {plain(support.low)} to {plain(support.high)}"
+        facts: dict[str, object] = {"limit": limit, "value": found.value}
+        if self.table is not None:
+            facts = {"column": support.name, **facts}
+        return found.row, Flaw(
+            f": feature {support.name!r} is {plain(found.value)}; its likelihood is defined for {limit}", facts
         )
 
     def check_support(self, rows: Array) -> None:
         """Raise InvalidInput for the first row outside the likelihood's support, or with nothing in it."""
         if found := self.outside(rows):
-            row, reason = found
-            raise InvalidInput(f"{self.field}: row {row}: {reason}", field=self.field, row=row)
+            row, flaw = found
+            raise InvalidInput(f"{self.field}: row {row}{flaw.reason}", field=self.field, row=row, **flaw.facts)
 
     def _bare(self, rows: Array) -> int | None:
         """The first row with no value at all."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from service.codec import pillow
 from service.codec.pixels import Size
-from service.errors import TooLarge
+from service.errors import TooLarge, counted
 
 Pictures = NDArray[np.uint8]
 
@@ -82,9 +82,10 @@ def grid(count: int, stacked: int, size: Size, layout: Layout) -> Grid:
         pixels = math.prod(found.shape)
         if pixels <= MAX_PIXELS:
             return found
+    drawn = f"{counted(columns, 'column')} in {counted(lines, 'line')} at scale {scale}"
     raise TooLarge(
-        f"the picture would have {pixels} pixels, {columns} columns in {lines} lines at scale {scale}; the limit is "
-        f"{MAX_PIXELS}: ask for fewer rows, or a smaller scale",
+        f"the picture would have {pixels} pixels, {drawn}; the limit is {MAX_PIXELS}: ask for fewer rows, or a smaller "
+        "scale",
         field="scale",
         limit=MAX_PIXELS,
         value=pixels,

@@ -6,7 +6,6 @@ Knows arrays of numbers, and columns; nothing of requests.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.codec.columns import levels
-from service.inputs import Column
+from service.inputs import MOST_COUNT, Column
 
 Array = NDArray[np.generic]
 
@@ -72,4 +71,5 @@ def domain(index: int, column: Column) -> Support | None:
         return Support(index, column.name, kind, 0.0, count - 1.0)
     if column.kind not in ("integer", "count"):
         return None
-    return Support(index, column.name, column.kind, 0.0 if column.kind == "count" else -math.inf, math.inf)
+    low = 0.0 if column.kind == "count" else -float(MOST_COUNT)
+    return Support(index, column.name, column.kind, low, float(MOST_COUNT))

@@ -18,7 +18,7 @@ import orjson
 from service.codec.bound import check_elements
 from service.codec.datatypes import NUMPY, elements, from_binary, from_json, name_of, to_binary, to_json
 from service.codec.rows import Array
-from service.errors import MalformedBody, named, shown
+from service.errors import MalformedBody, counted, named, shown
 
 LENGTH_HEADER = b"inference-header-content-length"
 MAX_NAME = 100
@@ -71,7 +71,7 @@ def read(body: bytes, header_length: bytes, raw: Raw | None, most: int = sys.max
     if not isinstance(request_id, (str, type(None))):
         raise MalformedBody("id must be a string")
     parameters = _object(head, "parameters", "the request")
-    binary = parameters.get("binary_data_output", False) is True
+    binary = _truth(parameters, "binary_data_output", "the request", False)
     return Infer(_inputs(head, view[length:]), request_id, parameters, _outputs(head, binary), binary)
 
 
@@ -129,11 +129,11 @@ def _inputs(head: dict[str, Any], tail: memoryview) -> dict[str, Array]:
         if type(size) is not int or size < 0:
             raise MalformedBody(f"{told}: binary_data_size is {shown(size)}; it must be a whole number of bytes")
         if size > len(tail) - at:
-            raise MalformedBody(f"{told}: binary_data_size is {size}; {len(tail) - at} bytes are left")
+            raise MalformedBody(f"{told}: binary_data_size is {size}; {counted(len(tail) - at, 'byte')} left")
         tensors[name] = from_binary(told, datatype, shape, tail[at : at + size])
         at += size
     if at != len(tail):
-        raise MalformedBody(f"{len(tail) - at} bytes are left over behind the tensors")
+        raise MalformedBody(f"{counted(len(tail) - at, 'byte')} left over behind the tensors")
     return tensors
 
 
@@ -151,7 +151,7 @@ def _outputs(head: dict[str, Any], binary: bool) -> dict[str, bool] | None:
         parameters = _object(output, "parameters", told)
         if parameters.get("classification"):
             raise MalformedBody(f"{told}: classification is not done here")
-        wanted[name] = parameters.get("binary_data", binary) is True
+        wanted[name] = _truth(parameters, "binary_data", told, binary)
     return wanted or None
 
 
@@ -160,6 +160,13 @@ def _name(tensor: Any, where: str) -> str:
     if not isinstance(name, str) or len(name) > MAX_NAME:
         raise MalformedBody(f"{where} must be objects with a name of up to {MAX_NAME} characters")
     return name
+
+
+def _truth(parameters: dict[str, Any], name: str, told: str, default: bool) -> bool:
+    value = parameters.get(name, default)
+    if type(value) is not bool:
+        raise MalformedBody(f"{name} of {told} is {shown(value)}; it must be true or false")
+    return value
 
 
 def _object(of: dict[str, Any], name: str, told: str) -> dict[str, Any]:

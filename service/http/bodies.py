@@ -6,7 +6,7 @@ A limit for each body alone bounds nothing: a thousand slow uploads of one body'
 
 from __future__ import annotations
 
-from service.errors import Overloaded
+from service.errors import Overloaded, counted
 
 RETRY_AFTER_S = 1
 
@@ -23,7 +23,8 @@ class Bodies:
         held = self._held + size
         if held > self._limit:
             raise Overloaded(
-                f"request bodies hold {self._held} bytes, and {size} more would pass the limit of {self._limit}",
+                f"request bodies hold {counted(self._held, 'byte')}, and {size} more would pass the limit of "
+                f"{self._limit}",
                 retry_after_s=RETRY_AFTER_S,
                 limit=self._limit,
                 value=held,

@@ -25,6 +25,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from service.http.crowd import Crowd
 from service.http.headers import MAX_HEADER_BYTES, MAX_HEADERS, Scope
+from service.http.outlet import Outlet
 
 log = logging.getLogger("service.http.protocol")
 
@@ -80,12 +81,13 @@ class Protocol(HttpToolsProtocol):
         self._untaken = 0  # bytes of replies that the client had not taken then
         self._counted: object = None  # the head that *silent* belongs to
         self._silent = 0  # bytes since the last piece of a body, or since the head began
+        self._ending = False  # with the server
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         """The connection is there."""
         super().connection_made(transport)
-        self._gathered = Gathered(transport, self.loop)
-        self.transport = self._gathered  # type: ignore[assignment]  # has what is used of one
+        self._outlet = Outlet(transport, self.loop, self._sending)
+        self.transport = self._outlet  # type: ignore[assignment]  # has what is used of one
         if not self._crowd.enter(self):
             transport.write(_NO_ROOM)
             transport.close()
@@ -111,6 +113,9 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the client."""
+        if self._outlet.lingering:
+            self._outlet.drop(len(data))
+            return
         self._unset_keepalive_if_required()
         try:
             self.parser.feed_data(data)
@@ -131,6 +136,14 @@ class Protocol(HttpToolsProtocol):
         """A piece of a body."""
         self._silent = 0
         super().on_body(body)
+        if self.cycle is not None and self.cycle.response_complete:
+            self._outlet.drop(len(body))
+
+    def on_message_complete(self) -> None:
+        """A request is whole."""
+        super().on_message_complete()
+        if self.cycle is not None and self.cycle.scope is self.scope:
+            self.cycle.more_body = False  # uvicorn leaves it where there is a reply already
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio asks for the answer; uvicorn gives none
         """
@@ -140,7 +153,7 @@ class Protocol(HttpToolsProtocol):
         system refuses the next one, and the request ends as with any client that hangs up. HTTP/1.0 knows no such
         sign, so that the answer is made in any case.
         """
-        if not self.answering or self.cycle.more_body or self.cycle.scope is not self.scope:
+        if self._outlet.lingering or not self.answering or self.cycle.more_body or self.cycle.scope is not self.scope:
             return False
         self.cycle.keep_alive = False
         self.loop.call_later(PROBE_S, self._probe, 2 * PROBE_S)
@@ -154,7 +167,8 @@ class Protocol(HttpToolsProtocol):
         """
         untaken = self.untaken if self.unread else 0
         unread, before, self._untaken = self.unread, self._untaken, untaken
-        if untaken < before or self.cycle is not self._seen or (self.answering and not unread):
+        waiting = self.answering and not unread and not self._outlet.lingering  # for us
+        if untaken < before or self.cycle is not self._seen or waiting:
             self._seen, self._since = self.cycle, now
         if now - self._since <= patience_s:
             return
@@ -183,15 +197,24 @@ class Protocol(HttpToolsProtocol):
         if self.unread:
             self.loop.call_soon(self._reset)  # not at once: it may be writing at this moment
         else:
-            self.transport.close()
+            self._outlet.finish()
+
+    def shutdown(self) -> None:
+        """The server ends: behind the reply that is due, or at once; what else a client sends is not waited for."""
+        self._ending = True
+        if self._outlet.lingering:
+            self._outlet.finish()
+        else:
+            super().shutdown()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         """The next request: turned away here and now, or answered by a task, when the client has read what it has."""
-        self._gathered.flush()  # the reply before, of which it is to be seen whether the client reads it
+        self._outlet.flush()  # the reply before, of which it is to be seen whether the client reads it
         if self.flow.write_paused:
             self._postponed = cycle, app
             return
         self._crowd.heard(self)
+        self._outlet.dropped = 0
         plain = cycle.keep_alive and not self.pipeline
         turned_away = self._application.turn_away(cast(Scope, cycle.scope)) if plain else None
         if turned_away is None:
@@ -204,10 +227,19 @@ class Protocol(HttpToolsProtocol):
         cycle.on_response = _nothing
         self.on_response_complete()
 
+    def _sending(self) -> bool:
+        """Whether the client may be sending: the rest of a request, another one, or what is none."""
+        cycle = self.cycle
+        if self._ending:
+            return False
+        return cycle is None or not cycle.response_complete or cycle.more_body or cycle.scope is not self.scope
+
     def _reset(self) -> None:
-        if not self.transport.is_closing() or self.unread:
+        if self.unread:
             self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
             self.transport.abort()
+        else:
+            self._outlet.finish()
 
     def _count(self, size: int) -> None:
         """*size* bytes came, and a request is not whole yet."""
@@ -252,48 +284,6 @@ class Protocol(HttpToolsProtocol):
 
 def _nothing() -> None:
     """After a reply."""
-
-
-class Gathered:
-    """
-    A transport that writes once what is written in one step of the event loop.
-
-    uvicorn writes the head of a reply and its body by themselves, and uvloop makes a system call of each.
-    """
-
-    __slots__ = ("_loop", "_parts", "_transport", "abort", "get_extra_info", "is_closing", "pause_reading",
-                 "resume_reading")  # fmt: skip
-
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport = transport
-        self._loop = loop
-        self._parts: list[bytes] = []
-        self.abort = transport.abort
-        self.get_extra_info = transport.get_extra_info
-        self.is_closing = transport.is_closing
-        self.pause_reading = transport.pause_reading
-        self.resume_reading = transport.resume_reading
-
-    def write(self, data: bytes) -> None:
-        """Write *data* soon."""
-        self._parts.append(data)
-        if len(self._parts) == 1:
-            self._loop.call_soon(self.flush)
-
-    def flush(self) -> None:
-        """Write what is gathered."""
-        if self._parts:
-            self._transport.write(b"".join(self._parts))
-            self._parts.clear()
-
-    def close(self) -> None:
-        """Write what is gathered, and close when it is written."""
-        self.flush()
-        self._transport.close()
-
-    def get_write_buffer_size(self) -> int:
-        """Bytes that the system has not taken yet."""
-        return self._transport.get_write_buffer_size()
 
 
 def expire(connections: Iterable[object], patience_s: float, loop: asyncio.AbstractEventLoop) -> None:

@@ -21,6 +21,10 @@ from prometheus_client.registry import Collector
 
 PIDS = "pids"
 RESTARTS = "vae_worker_restarts", "Workers that ended and were replaced."
+P_VALUE = "vae_anomaly_p_value"
+VERSIONS = 2
+"""Of so many, the newest, p-values are told: of what was served before too, so that its last rows are scraped."""
+
 _TICK, _PAGE = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
 
 
@@ -36,10 +40,13 @@ class Shared(Collector):
         self._directory = directory
 
     def collect(self) -> Iterator[Metric]:
-        """Sums of counters and histograms; of each gauge what its mode says. A version no longer served is left out."""
+        """Sums of counters and histograms; of each gauge what its mode says. Versions no longer served are left out."""
         for family in MultiProcessCollector(None, str(self._directory)).collect():
             if family.name == "vae_model_info":
                 family.samples = [sample for sample in family.samples if sample.value]
+            if family.name == P_VALUE:
+                told = sorted({int(sample.labels["version"]) for sample in family.samples})[-VERSIONS:]
+                family.samples = [one for one in family.samples if int(one.labels["version"]) in told]
             yield family
         yield from _processes([int(pid) for pid in (self._directory / PIDS).read_text().split()])
 

@@ -51,7 +51,7 @@ def _read(body: bytes, header: bytes, raw: tuple[str, str, tuple[int, ...]], mos
     head = _json(body[:length])
     _need(isinstance(head, dict) and isinstance(head.get("id"), (str, type(None))))
     _need(sum(map(body[:length].count, (b",", b"[", b"{"))) <= most)
-    _parameters(head)
+    _need(isinstance(_parameters(head).get("binary_data_output", False), bool))
     tail = body[length:]
     found: Tensors = {}
     _need(isinstance(head.get("inputs"), list) and head["inputs"])
@@ -77,6 +77,7 @@ def _read(body: bytes, header: bytes, raw: tuple[str, str, tuple[int, ...]], mos
     for output in outputs:
         _need(isinstance(output, dict) and isinstance(output.get("name"), str) and len(output["name"]) <= 100)
         _need(not _parameters(output).get("classification"))
+        _need(isinstance(_parameters(output).get("binary_data", False), bool))
     _need(len({output["name"] for output in outputs}) == len(outputs))
     return found
 

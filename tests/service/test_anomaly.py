@@ -20,12 +20,12 @@ from service.anomaly import Anomaly, Plan, Scored
 from service.bundle import Bundle, open_bundle
 from service.engine import Engine
 from service.errors import Unsupported
-from service.scores import FEATURE_OUTPUTS
-from tests.bundles import TABLE, make_bundle, table_rows
+from service.scores import FEATURE_OUTPUTS, SCORE_OUTPUTS
+from tests.bundles import TABLE, make_bundle, make_older, table_rows
 
 NAMES = ("speed", "pressure", "flow")
 SPOIL = {"speed": 1600.0, "pressure": 8.0, "flow": 0.16}  # eight standard deviations
-EXPLAINED = tuple(FEATURE_OUTPUTS)
+EXPLAINED, KINDS = tuple(FEATURE_OUTPUTS), tuple(SCORE_OUTPUTS)
 Rows = NDArray[np.float64]
 
 
@@ -80,7 +80,7 @@ def test_the_parts_of_all_features_and_the_latent_part_sum_to_the_score(
 def test_the_components_are_what_they_are_called(scorer: Scorer) -> None:
     """Reconstruction and KL are the scores of those names; together they are neg_elbo; they do not depend on kind."""
     x = table_rows(10, seed=3)
-    by_kind = {kind: scorer.score(x, kind=kind, components=True) for kind in (*EXPLAINED, "kl")}
+    by_kind = {kind: scorer.score(x, kind=kind, components=True) for kind in KINDS}
     for kind, scored in by_kind.items():
         parts = scored.components
         assert parts is not None, kind
@@ -90,7 +90,8 @@ def test_the_components_are_what_they_are_called(scorer: Scorer) -> None:
     latent = {kind: scored.components.latent for kind, scored in by_kind.items() if scored.components is not None}
     assert not latent["reconstruction"].any()
     np.testing.assert_allclose(latent["neg_elbo"], by_kind["kl"].scores, rtol=1e-6)
-    np.testing.assert_allclose(latent["kl"], by_kind["kl"].scores, rtol=1e-6)
+    for kind in set(KINDS) - set(EXPLAINED):
+        assert np.array_equal(latent[kind], by_kind[kind].scores), kind
 
 
 @pytest.mark.parametrize("samples", [1, 16, 64])
@@ -209,12 +210,28 @@ def test_rows_are_judged_by_the_calibration_of_their_own_kind_and_samples(scorer
         assert scorer.plan(kind=entry.kind, samples=entry.samples, alpha=0.05).threshold == listed[0.05]
 
 
-def test_a_kind_without_parts_by_feature_cannot_be_explained(scorer: Scorer) -> None:
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - set(EXPLAINED)))
+def test_a_kind_without_parts_by_feature_cannot_be_explained(scorer: Scorer, kind: str) -> None:
     """The refusal names the kinds that can; without `explain` the kind is served."""
-    with pytest.raises(Unsupported, match=r"kl has no parts by feature; .* nll, neg_elbo, reconstruction") as refused:
-        scorer.plan(kind="kl", explain=1)
+    told = rf"{kind} has no parts by feature; .* nll, neg_elbo, reconstruction"
+    with pytest.raises(Unsupported, match=told) as refused:
+        scorer.plan(kind=kind, explain=1)
     assert refused.value.facts["field"] == "explain"
-    assert scorer.score(table_rows(3), kind="kl").explanations is None
+    assert scorer.score(table_rows(3), kind=kind).explanations is None
+
+
+def test_a_row_that_is_too_likely_is_untypical(scorer: Scorer) -> None:
+    """
+    What typicality and fused are for: nll sees nothing wrong with a row that is where no row is, in the middle.
+
+    The mean of all columns is more probable than rows are, which are spread around it.
+    """
+    x = np.repeat(table_rows(4000, seed=13).mean(axis=0, keepdims=True), 2, axis=0)
+    usual = table_rows(200, seed=14)
+    p = {kind: scorer.score(x, kind=kind).p_values[0] for kind in ("nll", "typicality")}
+    assert p["nll"] > 0.9
+    rank = {kind: (scorer.score(usual, kind=kind).scores < scorer.score(x, kind=kind).scores[0]).mean() for kind in p}
+    assert rank["typicality"] > rank["nll"] + 0.3
 
 
 @pytest.mark.parametrize("samples", [2, 15, 17, 65, 10**9])
@@ -225,11 +242,23 @@ def test_samples_that_were_not_calibrated_are_refused_naming_those_that_were(sco
     assert (refused.value.facts["field"], refused.value.facts["value"]) == ("samples", samples)
 
 
+@pytest.fixture
+def older(own_bundle: Path) -> Scorer:
+    """A bundle of before there were kinds that compare a row with reference rows."""
+    make_older(own_bundle)
+    return Scorer.open(own_bundle)
+
+
 @pytest.mark.parametrize("kind", ["typicality", "latent", "fused"])
-def test_a_kind_that_was_not_calibrated_is_refused_naming_those_that_were(scorer: Scorer, kind: str) -> None:
-    """By the field that is at fault."""
+def test_a_kind_that_was_not_calibrated_is_refused_naming_those_that_were(
+    scorer: Scorer, older: Scorer, kind: str
+) -> None:
+    """By the field that is at fault; the kinds that the bundle has are the same."""
     with pytest.raises(Unsupported, match=rf"{kind} with 16 .* neg_elbo with 1, 16, 64 samples") as refused:
-        scorer.plan(kind=kind)
+        older.plan(kind=kind)
+    x = table_rows(5)
+    for served in (*EXPLAINED, "kl"):
+        assert np.array_equal(older.score(x, kind=served).p_values, scorer.score(x, kind=served).p_values)
     assert (refused.value.facts["field"], refused.value.facts["value"]) == ("kind", kind)
 
 
@@ -315,6 +344,7 @@ def test_only_what_was_asked_for_is_computed(scorer: Scorer) -> None:
     assert scorer.plan().outputs == ("log_w",)
     assert scorer.plan(kind="reconstruction").outputs == ("log_px_z",)
     assert scorer.plan(explain=1).outputs == ("log_w", "feature_nll_iw", "expected", "lower", "upper")
+    assert scorer.plan(kind="fused").outputs == ("log_px_z", "kl", "mu")
     assert scorer.plan(maps=True).outputs == ("log_w", "feature_nll_iw", "expected")
     assert scorer.plan(components=True).outputs == ("log_w", "log_px_z", "kl", "latent_term")
 
@@ -355,8 +385,8 @@ extreme = st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from(
 @given(x=npst.arrays(np.float64, st.tuples(st.integers(1, 4), st.just(3)), elements=extreme))
 def test_every_finite_row_has_a_finite_score_whatever_its_size(scorer: Scorer, x: Rows) -> None:
     """Clamped in the graph, so that no row can be infinitely anomalous, or NaN; its parts are finite too."""
-    for kind in (*EXPLAINED, "kl"):
-        scored = scorer.score(x, kind=kind, explain=0 if kind == "kl" else 3, components=True)
+    for kind in KINDS:
+        scored = scorer.score(x, kind=kind, explain=3 if kind in EXPLAINED else 0, components=True)
         assert np.isfinite(scored.scores).all()
         assert ((scored.p_values >= 1 / 201) & (scored.p_values <= 1)).all()
         parts = scored.components

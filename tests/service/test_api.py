@@ -6,7 +6,7 @@ import json
 import math
 import socket
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import numpy as np
@@ -16,6 +16,7 @@ from scipy import stats
 from service.api import ROUTES
 from service.bundle import open_bundle
 from service.engine import Engine
+from service.manifest import ScoreKind
 from tests.bundles import image_rows, table_rows
 from tests.server import Server
 
@@ -159,7 +160,7 @@ def test_reconstruct_is_encode_then_decode(image_server: Server) -> None:
     )
 
 
-@pytest.mark.parametrize("kind", ["nll", "neg_elbo", "reconstruction", "kl"])
+@pytest.mark.parametrize("kind", get_args(ScoreKind))
 def test_a_score_comes_with_p_value_threshold_and_the_interval_of_its_rate(table_server: Server, kind: str) -> None:
     """Exactly the rows above the threshold are anomalous, which are those with p <= alpha."""
     x = np.concatenate([table_rows(40, seed=4), table_rows(3, seed=5) * [1, 5, 1]])
@@ -328,6 +329,26 @@ def test_what_is_not_json_is_refused(
     assert (reply.status_code, told in reply.json()["detail"]) == (status, True)
 
 
+@pytest.mark.parametrize("seed", [2**53, 2**64 - 1, 2**64, 10**30, -(10**30)])
+def test_a_seed_that_is_too_large_is_told_its_limit_whatever_parsers_make_of_it(
+    table_server: Server, seed: int
+) -> None:
+    """Of more than 64 bits it is no whole number any more to JSON's parsers, and was said to be none."""
+    x = {"name": "x", "shape": [1, 3], "datatype": "FP64", "data": table_rows(1).tolist()}
+    v2 = {"inputs": [x], "parameters": {"draws": 1, "seed": seed}}
+    limit = 2**53 - 1 if seed > 0 else 0
+    for reply in (
+        table_server.client.post("/v1/sample", content=b'{"seed": %d}' % seed),
+        table_server.client.post(f"/v1/sample?seed={seed}", content=b"{}"),
+    ):
+        problem = reply.json()
+        assert (reply.status_code, problem["field"], problem["limit"]) == (422, "seed", limit)
+        assert problem["value"] == pytest.approx(seed)
+    told = table_server.client.post("/v2/models/encode/infer", content=json.dumps(v2)).json()["error"]
+    assert told.startswith("seed: Input should be ")
+    assert f"than or equal to {limit}; given: " in told
+
+
 def test_a_content_type_with_parameters_or_none_is_json(table_server: Server) -> None:
     """As clients send it."""
     body = json.dumps({"inputs": table_rows(1).tolist()}).encode()
@@ -374,6 +395,18 @@ def test_only_a_body_that_was_not_read_costs_its_connection(table_bundle: Path) 
         size = server.client.post("/v1/encode", content=b" " * 2001)
         assert (rows.status_code, rows.headers.get("connection")) == (413, None)
         assert (size.status_code, size.headers.get("connection")) == (413, "close")
+
+
+def test_one_is_told_in_the_singular(table_bundle: Path) -> None:
+    """Of rows and of bytes."""
+    with Server(table_bundle, max_request_rows=1) as server:
+        rows = server.client.post("/v1/sample", json={"count": 2}).json()["detail"]
+        assert rows == "count is 2; one request may have 1 row"
+        tensor = {"name": "x", "shape": [1, 3], "datatype": "FP32", "parameters": {"binary_data_size": 12}}
+        head = json.dumps({"inputs": [tensor]}).encode()
+        length = {"Inference-Header-Content-Length": str(len(head))}
+        reply = server.client.post("/v2/models/encode/infer", content=head + b"x", headers=length)
+        assert reply.json()["error"] == "input x: binary_data_size is 12; 1 byte left"
 
 
 def test_several_accept_headers_are_one_list(table_server: Server) -> None:

@@ -198,14 +198,36 @@ def test_chunks_may_be_less_than_a_batch() -> None:
     run(test)
 
 
+def test_chunks_are_whole_batches_until_somebody_comes_who_would_wait_for_them() -> None:
+    """Smaller ones cost capacity; a call that fits a batch is what they are for, and the first one has come."""
+
+    async def test() -> None:
+        engine = Doubler()
+        bench = Bench(engine, max_batch_rows=4, max_chunk_rows=2)
+        await bench.submit(*range(1, 9))
+        assert [rows for _, rows in engine.batches] == [[1, 2, 3, 4], [5, 6, 7, 8]]
+        engine.gate.clear()
+        engine.entered.clear()
+        bulk = bench.submit(*range(1, 13))
+        await asyncio.to_thread(engine.entered.wait, 10)
+        small = bench.submit(100)
+        engine.gate.set()
+        await asyncio.gather(bulk, small)
+        assert [rows for _, rows in engine.batches[2:]] == [[1, 2, 3, 4], [100], [5, 6], [7, 8], [9, 10], [11, 12]]
+        await bench.batcher.close(1)
+
+    run(test)
+
+
 def test_chunks_are_whole_batches_where_those_are_short() -> None:
     """Half of a short batch takes more than half its time, and nobody waits long for either."""
 
     async def test() -> None:
         engine = Doubler()
         bench = Bench(engine, max_batch_rows=4, max_chunk_rows=2, max_inline_s=10.0)
+        await bench.submit(0)
         await bench.submit(*range(1, 13))
-        assert [rows for _, rows in engine.batches] == [[1, 2], [3, 4, 5, 6], [7, 8, 9, 10], [11, 12]]
+        assert [rows for _, rows in engine.batches[1:]] == [[1, 2], [3, 4, 5, 6], [7, 8, 9, 10], [11, 12]]
         await bench.batcher.close(1)
 
     run(test)
@@ -393,7 +415,7 @@ def test_a_full_queue_refuses_at_once_and_says_when_to_come_back() -> None:
         bench = Bench(engine, max_queue_rows=5)
         await busy(engine, bench)
         calls = [bench.submit(1, 2, 3), bench.submit(4)]
-        with pytest.raises(Overloaded, match=r"4 rows wait .* 2 more would pass the limit of 5") as refused:
+        with pytest.raises(Overloaded, match=r"4 rows waiting .* 2 more would pass the limit of 5") as refused:
             bench.submit(5, 6)
         assert refused.value.retry_after_s >= 1
         assert bench.batcher.waiting()["k"].rows == 4
@@ -417,9 +439,9 @@ def test_a_queue_that_was_full_lets_nobody_in_before_an_eighth_is_free() -> None
             bench.submit(*range(3))
         bench.batcher.admit()
         calls.append(bench.submit(14))
-        with pytest.raises(Overloaded, match=r"15 rows wait .* and 2 more would pass the limit of 16"):
+        with pytest.raises(Overloaded, match=r"15 rows waiting .* and 2 more would pass the limit of 16"):
             bench.submit(15, 16)
-        with pytest.raises(Overloaded, match=r"15 rows wait .*; the queue of 16 was full") as refused:
+        with pytest.raises(Overloaded, match=r"15 rows waiting .*; the queue of 16 was full") as refused:
             bench.batcher.admit()
         assert refused.value.retry_after_s >= 1
         calls.pop().cancel()

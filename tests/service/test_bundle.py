@@ -14,9 +14,11 @@ import pytest
 from onnx import TensorProto, helper
 
 from service.bundle import Bundle, open_bundle, pack_arrays, resolve, versions, write_bundle
+from service.engine import Engine
 from service.errors import BundleError
 from service.manifest import Manifest
-from tests.bundles import edit_manifest, reseal
+from service.scores import PLAIN
+from tests.bundles import edit_manifest, make_older, reseal
 
 FILES = (
     "SHA256SUMS",
@@ -194,6 +196,54 @@ def test_calibration_scores_that_p_values_cannot_be_read_off_are_refused(
     with pytest.raises(BundleError, match=reason) as refused:
         open_bundle(own_bundle)
     assert refused.value.file == "calibration.npz"
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil", "reason"),
+    [
+        ("reference/latent/mean", None, "no array reference/latent/mean"),
+        ("reference/latent/mean", lambda a: a[:-1], r"mean: \(3,\) float64, not \(4,\) float64 and finite"),
+        ("reference/latent/covariance", lambda a: -a, "covariance: not symmetric and positive definite"),
+        ("reference/latent/covariance", lambda a: a + np.triu(a + 1, 1), "covariance: not symmetric and positive"),
+        (
+            "reference/typicality/16/0",
+            lambda a: a * np.nan,
+            r"typicality/16/0: \(\) float64, not \(\) float64 and finite",
+        ),
+        ("reference/fused/16/0/knots", lambda a: a[::-1], "knots: not strictly ascending columns"),
+        ("reference/fused/16/0/covariance", lambda a: a.astype(np.float32), r"\(3, 3\) float32, not \(3, 3\) float64"),
+    ],
+)
+def test_statistics_that_scores_cannot_be_measured_by_are_refused(
+    own_bundle: Path, name: str, spoil: object, reason: str
+) -> None:
+    """Of the reference rows; they would make scores without meaning, or none."""
+    arrays = dict(np.load(own_bundle / "calibration.npz"))
+    array = arrays.pop(name)
+    if callable(spoil):
+        arrays[name] = spoil(array)
+    (own_bundle / "calibration.npz").write_bytes(pack_arrays(arrays))
+    reseal(own_bundle)
+    with pytest.raises(BundleError, match=reason) as refused:
+        open_bundle(own_bundle)
+    assert refused.value.file == "calibration.npz"
+
+
+def test_a_kind_whose_output_the_scorer_has_not_is_refused(own_bundle: Path) -> None:
+    """At the start, and not with the first request for it."""
+    graphs = json.loads((own_bundle / "manifest.json").read_text())["graphs"]
+    graphs["scorer"]["outputs"] = [tensor for tensor in graphs["scorer"]["outputs"] if tensor["name"] != "mu"]
+    edit_manifest(own_bundle, graphs=graphs)
+    with pytest.raises(BundleError, match="the score latent is made of mu, which is no output of the graph scorer"):
+        open_bundle(own_bundle)
+
+
+def test_a_bundle_of_before_there_were_reference_rows_is_opened(own_bundle: Path) -> None:
+    """With the kinds that it has."""
+    make_older(own_bundle)
+    bundle = open_bundle(own_bundle)
+    assert {entry.kind for entry in bundle.manifest.calibrated} == set(PLAIN)
+    Engine.open(bundle, threads=1)
 
 
 def test_the_bytes_that_were_hashed_are_the_bytes_that_are_used(own_bundle: Path) -> None:

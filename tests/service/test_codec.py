@@ -216,6 +216,9 @@ def test_json_that_is_not_an_object_is_malformed(body: bytes, kind: str) -> None
         ({"draws": 257}, "draws", "draws: .*less than or equal to 256; given: 257"),
         ({"seed": -1}, "seed", "seed: .*greater than or equal to 0; given: -1"),
         ({"seed": 2**53}, "seed", f"seed: .*{2**53 - 1}; given: {2**53}"),
+        ({"seed": 2.0**64}, "seed", rf"seed: .*less than or equal to {2**53 - 1}; given: 1\.8446744073709552e\+19"),
+        ({"seed": -1e300}, "seed", r"seed: .*greater than or equal to 0; given: -1e\+300"),
+        ({"seed": 1e15 + 0.5}, "seed", "seed: .*valid integer; given: 1000000000000000.5"),
         ({"sed": 1}, "sed", "unknown field 'sed'; the options here are: draws, seed"),
     ],
 )
@@ -247,8 +250,8 @@ def test_values_within_the_support_pass(row: list[float]) -> None:
     ("row", "told"),
     [
         ([0.5, 0, 0], r"feature 'on' is 0.5; its likelihood is defined for whole numbers from 0 to 1"),
-        ([2, 0, 0], r"feature 'on' is 2.0; its likelihood is defined for whole numbers from 0 to 1"),
-        ([-1, 0, 0], "feature 'on' is -1.0"),
+        ([2, 0, 0], r"feature 'on' is 2; its likelihood is defined for whole numbers from 0 to 1"),
+        ([-1, 0, 0], "feature 'on' is -1;"),
         ([0, 0, 1.5], r"feature 'share' is 1.5; its likelihood is defined for numbers from 0 to 1"),
         ([0, 0, -1e-9], "feature 'share' is -1e-09"),
         ([0, 0, 1 + 2**-52], "feature 'share' is 1.0000000000000002"),
@@ -259,7 +262,9 @@ def test_values_outside_the_support_are_refused_by_row_and_feature(row: list[flo
     rows = read([[0, 0, 0], row])
     with pytest.raises(InvalidInput, match=f"inputs: row 1: {told}") as refused:
         BINARY.check_support(rows)
-    assert refused.value.facts == {"field": "inputs", "row": 1}
+    facts = refused.value.facts
+    assert (facts["field"], facts["row"], facts["value"] in row) == ("inputs", 1, True)
+    assert told.partition(" defined for ")[2] in str(facts["limit"])
 
 
 def test_a_count_is_a_whole_number_from_its_low_end_on() -> None:
@@ -281,7 +286,7 @@ def test_flagged_rows_cost_nobody_else_their_answer() -> None:
         3: "inputs: row 3 must be a list of 3",
         4: "inputs: row 4: feature 'on' is 0.5",
         5: "inputs: row 5, position 2 must be a number",
-        7: "inputs: row 7: feature 'share' is 2.0",
+        7: "inputs: row 7: feature 'share' is 2",
     }
 
 

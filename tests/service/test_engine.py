@@ -140,7 +140,7 @@ def tensors() -> list[tuple[str, str]]:
     return [
         *(("encoder", name) for name in ("mu", "logvar")),
         *(("decoder", name) for name in ("mean", "lower", "upper")),
-        *(("scorer", name) for name in (*scorer, "upper")),
+        *(("scorer", name) for name in (*scorer, "upper", "mu")),
         ("observe", "x"),
     ]
 

@@ -117,7 +117,7 @@ def test_what_is_no_request_is_refused_and_the_connection_closed(
 def test_headers_without_end_are_refused_before_they_are_whole(server: Server, neighbour: Neighbour) -> None:
     """431; what is kept until then is bounded."""
     before = rss_mb(server)
-    for line in (b"X-%d: " + b"y" * 1000 + b"\r\n", b"%d" + b"z" * 1000):
+    for line in (b"X-%d: " + b"y" * 10_000 + b"\r\n", b"%d" + b"z" * 10_000):
         with connect(server) as hostile:
             hostile.sendall(b"GET /health/live HTTP/1.1\r\nX: ")
             with pytest.raises(OSError, match=r"reset|pipe"):  # noqa: PT012  whenever that may be
@@ -137,7 +137,7 @@ def test_headers_without_end_are_refused_before_they_are_whole(server: Server, n
 def test_chunks_hide_nothing_without_end(server: Server, neighbour: Neighbour) -> None:
     """Extensions of chunks and trailers are no body, and count as headers do."""
     head = b"POST /v1/encode HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1"
-    for begin, more in ((b";x=", b"y" * 1000), (b"\r\n{\r\n0\r\n", b"X: " + b"y" * 1000 + b"\r\n")):
+    for begin, more in ((b";x=", b"y" * 10_000), (b"\r\n{\r\n0\r\n", b"X: " + b"y" * 10_000 + b"\r\n")):
         with connect(server) as hostile:
             hostile.sendall(head + begin)
             with pytest.raises(OSError, match=r"reset|pipe"):  # noqa: PT012  whenever that may be

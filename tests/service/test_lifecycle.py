@@ -25,6 +25,7 @@ from service.app import create_app
 from service.command import read_settings
 from service.settings import Settings
 from tests.bundles import edit_manifest, reseal, table_rows
+from tests.raw import until_closed
 from tests.server import Server
 
 
@@ -86,18 +87,18 @@ def test_a_wrong_setting_is_named(flags: list[str], told: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "reason"),
+    ("host", "reason", "advice"),
     [
-        ("127.0.0.1", "Address already in use"),
-        ("192.0.2.1", "Cannot assign requested address"),
-        ("no.such.host.invalid", "cannot listen on host 'no.such.host.invalid'"),
-        ("a" * 70 + ".org", "cannot listen on host"),
+        ("127.0.0.1", "Address already in use", "end that one, or choose another port (VAE_PORT, --port"),
+        ("192.0.2.1", "Cannot assign requested address", "an address of this machine (VAE_HOST, --host)"),
+        ("no.such.host.invalid", "cannot listen on host 'no.such.host.invalid'", "(VAE_HOST, --host)"),
+        ("a" * 70 + ".org", "cannot listen on host", "(VAE_HOST, --host)"),
     ],
 )
 def test_an_address_that_cannot_be_had_is_told_in_one_line_before_anything_is_loaded(
-    table_bundle: Path, host: str, reason: str
+    table_bundle: Path, host: str, reason: str, advice: str
 ) -> None:
-    """Host, port and reason; exit status 1."""
+    """Host, port, reason and what to do; exit status 1."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -108,6 +109,7 @@ def test_an_address_that_cannot_be_had_is_told_in_one_line_before_anything_is_lo
     assert len(told) == 1, ended.stderr
     assert f"cannot listen on host {host!r}, port {port}: " in told[0]
     assert reason in told[0]
+    assert advice in told[0]
 
 
 def test_what_cannot_be_served_has_an_exit_status_of_its_own(own_bundle: Path, tmp_path: Path) -> None:
@@ -199,6 +201,29 @@ def test_sigterm_fails_no_request(table_bundle: Path) -> None:
         assert failed == []
         assert set(answered) == {200}
         assert len(answered) > before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a process that is stopped misses a turn of its loop on Linux")
+def test_who_is_connected_and_not_accepted_when_the_port_closes_is_answered(table_bundle: Path) -> None:
+    """
+    In a drain every client connects anew, and closing the port reset those that the system held for us.
+
+    The process is stopped for longer than it looks for a signal: when it goes on it sees that it is to end, and closes
+    the port, before it has accepted anybody.
+    """
+    with Server(table_bundle, drain_delay_s=0) as server, contextlib.ExitStack() as stack:
+        server.process.send_signal(signal.SIGSTOP)
+        clients = [stack.enter_context(contextlib.closing(socket.socket())) for _ in range(32)]
+        for client in clients:
+            client.settimeout(20)
+            client.connect(("127.0.0.1", int(server.url.rpartition(":")[2])))
+            client.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        time.sleep(0.3)
+        server.process.send_signal(signal.SIGTERM)
+        server.process.send_signal(signal.SIGCONT)
+        for client in clients:
+            assert until_closed(client).endswith(b'{"live":true}')
+        assert server.process.wait(30) == 0
 
 
 def test_while_draining_the_server_says_so_and_still_answers(table_bundle: Path) -> None:
@@ -341,16 +366,18 @@ def test_an_operation_that_the_bundle_does_not_have_is_refused_by_name(own_bundl
 def test_a_graph_that_this_service_does_not_run_is_refused_at_the_start(own_bundle: Path) -> None:
     """A bundle of a later service is not half served."""
     manifest = json.loads((own_bundle / "manifest.json").read_text())
-    shutil.copy(own_bundle / "decoder.onnx", own_bundle / "prior.onnx")
-    graphs = {**manifest["graphs"], "prior": {**manifest["graphs"]["decoder"], "file": "prior.onnx"}}
+    shutil.copy(own_bundle / "decoder.onnx", own_bundle / "posterior.onnx")
+    graphs = {**manifest["graphs"], "posterior": {**manifest["graphs"]["decoder"], "file": "posterior.onnx"}}
     golden = own_bundle / "golden.npz"
     arrays = dict(np.load(golden))
-    arrays |= {name.replace("decoder", "prior"): value for name, value in arrays.items() if name.startswith("decoder")}
+    arrays |= {
+        name.replace("decoder", "posterior"): value for name, value in arrays.items() if name.startswith("decoder")
+    }
     np.savez(golden, **arrays)
-    edit_manifest(own_bundle, graphs=graphs, latent={**manifest["latent"], "prior": "graph"})
+    edit_manifest(own_bundle, graphs=graphs, latent={**manifest["latent"], "posterior": "graph"})
     ended = start(f"--bundle={own_bundle}", "--port=0")
     assert ended.returncode != 0
-    assert "prior.onnx: this version of the service does not run the graph prior" in ended.stderr
+    assert "posterior.onnx: this version of the service does not run the graph posterior" in ended.stderr
 
 
 def test_a_second_signal_ends_at_once_and_quietly(table_bundle: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import get_args
 
+import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.manifest import Operation
@@ -45,6 +46,19 @@ def test_the_process_and_its_garbage_collector_are_told_of() -> None:
     assert samples(text, "python_gc_collections_total", "generation").keys() == {"0", "1", "2"}
     for name in ("process_cpu_seconds_total", "process_resident_memory_bytes", "process_open_fds"):
         assert f"\n{name} " in text
+
+
+def test_p_values_are_told_of_what_is_served_and_of_what_was_before_it() -> None:
+    """Months of reloads would else be as many series; the rows of the version before may not be scraped yet."""
+    metrics = Metrics()
+    for version in range(1, 6):
+        metrics.serves("pumps", version, "0" * 64, seconds=0.1)
+        if version != 3:
+            metrics.scored(version, np.array([0.5, 0.7]), None)
+    metrics.scored(1, np.array([0.5]), None)  # a request that came four reloads ago
+    text = metrics.exposition().decode()
+    assert samples(text, "vae_anomaly_p_value_count", "version") == {"4": 2.0, "5": 2.0}
+    assert "vae_scored_rows_total 9.0" in text
 
 
 def test_metrics_are_sent_as_the_text_format_of_prometheus(table_server: Server) -> None:

@@ -274,8 +274,8 @@ def test_a_compressed_body_may_not_grow_beyond_the_limit(table_bundle: Path) -> 
     [
         ("gzip", b"{}", 400, "the body is not gzip"),
         ("gzip", gzip.compress(b"{}", mtime=0)[:-9], 400, "cut short"),
-        ("gzip", gzip.compress(b"{}", mtime=0) * 2, 400, "bytes are left over behind the gzip body"),
-        ("deflate", zlib.compress(b"{}") + b"x", 400, "1 bytes are left over"),
+        ("gzip", gzip.compress(b"{}", mtime=0) * 2, 400, "bytes left over behind the gzip body"),
+        ("deflate", zlib.compress(b"{}") + b"x", 400, "1 byte left over"),
         ("gzip", b"", 400, "cut short"),
         ("br", b"{}", 415, "the codings of bodies here are gzip and deflate"),
         ("gzip, deflate", b"{}", 415, "gzip and deflate"),

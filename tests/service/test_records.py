@@ -23,11 +23,12 @@ from service.engine import Engine
 from service.errors import BundleError
 from service.inputs import Inputs
 from service.latent import uniforms
+from service.reference import PARTS, Reference
 from service.reload import unfit
 from service.scores import score
 from tests.bundles import edit_manifest, make_bundle
 from tests.guide import ROOT, same
-from tests.mixed import BINS, COLUMNS, MAY_MISS, NAMES, C, K, L, make_mixed, masked, mixed_rows, observed
+from tests.mixed import BINS, COLUMNS, KINDS, MAY_MISS, NAMES, C, K, L, make_mixed, masked, mixed_rows, observed
 from tests.server import Server
 
 TABLE = Table(COLUMNS)
@@ -159,22 +160,28 @@ def test_a_draw_is_made_again_by_its_seed_and_row_i_does_not_depend_on_how_many(
     assert named["records"] == records_of(np.array(first["outputs"]))
 
 
-def test_a_bundle_without_draws_says_so() -> None:
-    """The shipped example is one."""
-    with Server(ROOT / "deploy/models/digits") as server:
-        refused = problem(server, "/v1/decode", {"latents": [[0] * 16], "draw": True})
+def test_a_bundle_without_draws_says_so(bundle: Path, tmp_path: Path) -> None:
+    """As those of before there was such a graph."""
+    own = Path(shutil.copytree(bundle, tmp_path / "mixed" / "1"))
+    manifest = json.loads((own / "manifest.json").read_text())
+    del manifest["graphs"]["observe"]
+    edit_manifest(own, graphs=manifest["graphs"], capabilities={**manifest["capabilities"], "draw": False})
+    with Server(own) as server:
+        refused = problem(server, "/v1/decode", {"latents": [[0] * L], "draw": True})
     assert (refused["type"], refused["field"]) == ("urn:vae-serve:unsupported", "draw")
 
 
+@pytest.mark.parametrize("kind", KINDS)
 def test_each_row_is_judged_by_the_calibration_rows_that_miss_as_much(
-    server: Server, opened: Bundle, engine: Engine
+    server: Server, opened: Bundle, engine: Engine, kind: str
 ) -> None:
     """p-value, threshold and decision of its own bin; the threshold of complete rows stands by itself."""
-    reply = post(server, "/v1/anomaly-score", {"records": records_of(X), "alpha": 0.05})
-    scores = score("nll", engine.run("scorer", {**observed(X), "eps": opened.eps[:K]}))
-    np.testing.assert_allclose(reply["scores"], scores, rtol=1e-4)
+    reply = post(server, "/v1/anomaly-score", {"records": records_of(X), "alpha": 0.05, "kind": kind})
+    outputs = engine.run("scorer", {**observed(X), "eps": opened.eps[:K]})
+    if kind == "nll":
+        np.testing.assert_allclose(reply["scores"], score("nll", outputs), rtol=1e-4)
     shares = np.isnan(X)[:, MAY_MISS].mean(axis=1)
-    entries = {entry.mask_bin: entry for entry in opened.manifest.calibrated if entry.kind == "nll"}
+    entries = {entry.mask_bin: entry for entry in opened.manifest.calibrated if entry.kind == kind}
     bins = np.array([0 if not share else 1 + next(i for i, end in enumerate(BINS) if share <= end) for share in shares])
     of_rows = [entries[index] for index in bins]
     assert {entry.mask_bin for entry in of_rows} == {0, 1, 2, 3}
@@ -182,7 +189,11 @@ def test_each_row_is_judged_by_the_calibration_rows_that_miss_as_much(
     assert list(told) == np.flatnonzero(shares).tolist()
     for row, entry in enumerate(of_rows):
         calibrated = opened.calibration[entry.key].astype(np.float64)
-        lacks = opened.calibration[entry.absent_key][np.isnan(X[row])].sum() if entry.mask_bin else 0.0
+        known, part = Reference.of(opened.calibration, K, entry.mask_bin), slice(row, row + 1)
+        told_score, ranked = known.score(kind, {name: a[part] for name, a in outputs.items()}, ~np.isnan(X[part]))
+        assert reply["scores"][row] == pytest.approx(told_score[0], rel=1e-4, abs=1e-4)
+        lacks = float(ranked[0] - told_score[0])
+        assert (lacks == 0) == (kind in PARTS or not entry.mask_bin)
         p = calibration.p_values(calibrated, np.array([reply["scores"][row] + lacks]))[0]
         assert reply["p_values"][row] == pytest.approx(p)
         threshold = calibration.threshold(calibrated, 0.05)
@@ -195,7 +206,7 @@ def test_each_row_is_judged_by_the_calibration_rows_that_miss_as_much(
             assert told[row]["false_alarm_rate"] == pytest.approx(calibration.false_alarm_rate(200, 0.05))
         else:
             assert reply["threshold"] == pytest.approx(threshold)
-    assert len({told[row]["threshold"] for row in told}) > 3
+    assert len({told[row]["threshold"] for row in told}) >= (3 if kind in PARTS else 4)
 
 
 def test_rows_of_every_bin_are_flagged_together(server: Server) -> None:
@@ -277,7 +288,23 @@ GOOD = records_of(mixed_rows(1, seed=4))[0]
         ({"records": [GOOD], "inputs": [[0] * 6]}, {"field": "records"}, "give inputs or records, and not both"),
         ({"inputs": [[0, 0, 0, None, 0, 0]]}, {"row": 0, "column": "alarm"}, "column 'alarm' must have a value"),
         ({"inputs": [[0, 4, 0, 0, 0, 0]]}, {"row": 0, "column": "site"}, "a whole number of 0 to 3"),
-        ({"inputs": [[0, 0, 0, 0, -1, 0]]}, {"row": 0, "column": "starts"}, "a whole number of 0 or more"),
+        ({"inputs": [[0, 0, 0, 0, -1, 0]]}, {"row": 0, "column": "starts"}, "a whole number of 0 to 16777216"),
+        (
+            {"inputs": [[0, 0, 0, 0, 2**24 + 1, 0]]},
+            {
+                "field": "inputs",
+                "row": 0,
+                "column": "starts",
+                "limit": "a whole number of 0 to 16777216",
+                "value": 2**24 + 1,
+            },
+            "row 0, column 'starts' is 16777217; it must be a whole number of 0 to 16777216",
+        ),
+        (
+            {"records": [GOOD, {**GOOD, "starts": 1e300}]},
+            {"row": 1, "column": "starts", "limit": "a whole number of 0 to 16777216", "value": 1e300},
+            "column 'starts', must be a whole number of 0 to 16777216; it is 1e+300",
+        ),
         ({"inputs": [[0, 0, 0.5, 0, 1, 0]]}, {"row": 0, "column": "grade"}, "a whole number of 0 to 2"),
     ],
 )

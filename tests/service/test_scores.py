@@ -1,4 +1,4 @@
-"""The score kinds: the formulae of the references, to the last digits, for any finite outputs of a scorer."""
+"""The kinds of the scorer's outputs alone: the formulae of the references, to the last digits, for any finite ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from service.manifest import ScoreKind
-from service.scores import FEATURE_OUTPUTS, SCORE_OUTPUTS, score
+from service.scores import FEATURE_OUTPUTS, PLAIN, SCORE_OUTPUTS, score
 
 KINDS = get_args(ScoreKind)
 Outputs = dict[str, NDArray[np.float32]]
@@ -49,7 +49,7 @@ def naive(kind: str, outputs: Outputs) -> NDArray[np.float64]:
     return np.array(answers)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", PLAIN)
 @given(outputs=outputs_of)
 def test_every_kind_is_its_formula(kind: str, outputs: Outputs) -> None:
     """Against scipy and plain sums; one finite float64 a row."""
@@ -58,7 +58,7 @@ def test_every_kind_is_its_formula(kind: str, outputs: Outputs) -> None:
     np.testing.assert_allclose(got, naive(kind, outputs), rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", PLAIN)
 def test_every_kind_is_computed_from_the_outputs_that_it_names(kind: str) -> None:
     """The service runs the scorer for those alone: more would be computed for nothing, less would be a KeyError."""
     outputs = scorer_outputs(0, 3, 4, 2)
@@ -72,7 +72,8 @@ def test_every_kind_is_computed_from_the_outputs_that_it_names(kind: str) -> Non
 def test_the_kinds_are_those_of_the_manifest() -> None:
     """What a bundle may calibrate is what can be computed, and only those kinds are explained."""
     assert set(SCORE_OUTPUTS) == set(KINDS)
-    assert set(FEATURE_OUTPUTS) == set(KINDS) - {"kl"}
+    assert set(FEATURE_OUTPUTS) == set(PLAIN) - {"kl"}
+    assert set(PLAIN) < set(KINDS)
 
 
 @given(log_w=st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=8))
@@ -117,7 +118,7 @@ def test_the_negative_elbo_is_reconstruction_and_kl_to_the_bit(outputs: Outputs)
 
 
 @pytest.mark.parametrize("kind", ["", "NLL", "typicality", "log_w"])
-def test_an_unknown_kind_is_refused_by_name(kind: str) -> None:
-    """A misspelt kind is never another score."""
-    with pytest.raises(ValueError, match=f"'{kind}' is not a score kind"):
+def test_another_kind_is_refused_by_name(kind: str) -> None:
+    """A misspelt kind is never another score, and one that takes reference rows is not made without them."""
+    with pytest.raises(ValueError, match=f"'{kind}' is not a score of the scorer's outputs alone"):
         score(kind, scorer_outputs(0, 1, 1, 1))

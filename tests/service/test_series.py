@@ -279,7 +279,7 @@ def test_a_window_outside_the_likelihoods_support_is_flagged_as_one() -> None:
     flagged = RowSpec.inputs(open_manifest())
     x, reasons = read_rows_flagged({"series": [[1.0], [-2.0], [1.0], [1.0]]}, flagged, 9)
     assert (x.tolist(), list(reasons)) == ([[1.0, 1.0]], [0, 1])
-    assert "feature 'n@0' is -2.0; its likelihood is defined for" in reasons[0]
+    assert "feature 'n@0' is -2; its likelihood is defined for" in reasons[0]
     with pytest.raises(InvalidInput, match="series: row 0: feature 'n@0'"):
         flagged.check_support(read_rows({"series": [[1.0], [-2.0]]}, flagged, 9))
 

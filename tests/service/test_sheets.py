@@ -156,7 +156,7 @@ def test_a_sheet_is_about_square_and_its_tiles_can_be_seen(
 
 def test_a_sheet_that_is_too_large_is_refused_with_its_size() -> None:
     """Before anything is allocated."""
-    with pytest.raises(TooLarge, match=r"16791550 pixels, 8 columns in 1 lines at scale 1; the limit is 16777216"):
+    with pytest.raises(TooLarge, match=r"16791550 pixels, 8 columns in 1 line at scale 1; the limit is 16777216"):
         sheets.grid(8, 1, Size(1025, 2046, 1), Layout(columns=8))
     with pytest.raises(TooLarge, match="64 columns in 16 lines at scale 64"):
         sheets.grid(1024, 1, size(INPUTS), Layout(columns=64, scale=64))

@@ -462,6 +462,7 @@ def test_a_reload_reaches_every_worker(own: Server, table_bundle: Path, tmp_path
     for client in clients:
         client.go_on()
     publish(table_bundle, models, 2)
+    assert httpx.post(f"{own.url}/v1/anomaly-score", json=BODY).status_code == 200  # by version 1 or 2
     told = httpx.post(f"{own.url}/v1/admin/reload", timeout=30).json()
     assert {one["worker"] for one in told["workers"]} == {0, 1}
     assert (told["model"]["version"], {one["model"]["version"] for one in told["workers"]}) == (2, {2})
@@ -471,6 +472,8 @@ def test_a_reload_reaches_every_worker(own: Server, table_bundle: Path, tmp_path
             own.process.send_signal(signal.SIGHUP)
         for number in (0, 1):
             own.says(f"worker {number}", f"serving pumps version {version} ")
+        for _ in range(4):  # in both workers
+            assert httpx.post(f"{own.url}/v1/anomaly-score", json=BODY).status_code == 200
     assert {ask(own)[1].json()["model"]["version"] for _ in range(8)} == {4}
     for client in clients:
         client.go_on()
@@ -480,6 +483,7 @@ def test_a_reload_reaches_every_worker(own: Server, table_bundle: Path, tmp_path
     text = own.client.get("/metrics").text
     (info,) = [line for line in text.splitlines() if line.startswith("vae_model_info{")]
     assert 'version="4"' in info
+    assert set(re.findall('vae_anomaly_p_value_count{version="(.)"}', text)) == {"3", "4"}
 
 
 def test_a_broken_version_is_refused_by_one_and_a_killed_worker_is_replaced_with_the_good_one(

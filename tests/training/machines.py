@@ -64,5 +64,5 @@ def fit_machines() -> Bundle:
     vae = VAE(INPUTS, VAEConfig(latent_dim=3, hidden=(64, 64), likelihood="gaussian"), seed=0)
     train, validation = rows(3000, 0), rows(300, 1)
     fit(vae, train, validation, FitOptions(epochs=30, warmup_epochs=5))
-    held_out = HeldOut(rows(400, 2), rows(300, 3), mixed_up(rows(300, 4)), (train, validation))
+    held_out = HeldOut(rows(400, 2), rows(300, 3), mixed_up(rows(300, 4)), (train, validation), validation)
     return build_bundle(vae, "mixed", 1, Data(hash="0" * 64, rows={}), {}, held_out, threads=1)

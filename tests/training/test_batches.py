@@ -15,11 +15,13 @@ from training.models.mlp import VAE, VAEConfig
 ROWS = np.random.default_rng(0).standard_normal((103, 5)) * [1, 1e-3, 50, 7, 1] + 1000
 
 
-def batches(draw: Draw | None = None, rank: int = 0, processes: int = 1, resident_bytes: int = 2**20) -> Batches:
+def batches(
+    draw: Draw | None = None, rank: int = 0, processes: int = 1, resident_bytes: int = 2**20, draws: int = 1
+) -> Batches:
     """Batches of at most 10 of `ROWS`."""
     vae = VAE(from_arrays("rows", {"X": ROWS}).inputs, VAEConfig(2, (4,), "gaussian"))
     vae.adapt(ROWS)
-    return Batches(vae, ROWS, draw, 10, 7, rank, processes, resident_bytes)
+    return Batches(vae, ROWS, draw, 10, 7, rank, processes, resident_bytes, draws=draws)
 
 
 def noisy(x: NDArray[np.generic], generator: np.random.Generator) -> NDArray[np.generic]:
@@ -29,7 +31,7 @@ def noisy(x: NDArray[np.generic], generator: np.random.Generator) -> NDArray[np.
 
 def together(steps: list[tuple[Tensor, Tensor, int]]) -> Tensor:
     """All that an epoch gives, in order."""
-    return torch.cat([torch.cat([v, eps], dim=1) for v, eps, _ in steps])
+    return torch.cat([torch.cat([v, eps.flatten(1)], dim=1) for v, eps, _ in steps])
 
 
 def test_an_epoch_has_every_row_once_and_another_order_and_other_draws_than_the_next() -> None:
@@ -71,3 +73,10 @@ def test_processes_share_each_batch_out() -> None:
         assert {part[2] for part in parts} == {rows}
         sizes = [len(part[0]) for part in parts]
         assert max(sizes) - min(sizes) <= 1
+
+
+def test_each_row_has_as_many_draws_as_the_bound_takes() -> None:
+    """(b, K, L), all of them different."""
+    for v, eps, _ in batches(draws=3).epoch(1):
+        assert eps.shape == (len(v), 3, 2)
+        assert len(torch.unique(eps)) == eps.numel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,15 +11,19 @@ import torch
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
+from service.bundle import open_bundle
 from service.calibration import threshold
 from service.engine import Engine
-from service.scores import FEATURE_OUTPUTS, score
+from service.reference import Reference
+from service.scores import FEATURE_OUTPUTS, PLAIN
+from tests.bundles import make_older, table_rows
 from tests.training.small import Fitted
 from training.calibrate import KINDS, SAMPLES, calibrate
 from training.evaluate import beta_binomial_interval, bounds, evaluate, latents
 from training.objective import kl_per_latent
 from training.ranking import auroc
 from training.recalibrate import recalibrate
+from training.scorer import scores_of
 from training.table import lines
 
 
@@ -30,7 +35,8 @@ def test_the_calibration_scores_are_those_of_the_calibration_rows(fitted: Fitted
     }
     for entry in bundle.manifest.calibrated:
         outputs = engine.run("scorer", {"x": fitted.calibration, "eps": bundle.eps[: entry.samples]})
-        scores = np.sort(score(entry.kind, outputs))
+        known = Reference.of(bundle.calibration, entry.samples, 0)
+        scores = np.sort(known.score(entry.kind, outputs, None)[0])
         np.testing.assert_allclose(bundle.calibration[entry.key].astype(np.float64), scores, rtol=1e-5)
         for listed in entry.thresholds:
             assert listed.threshold == threshold(bundle.calibration[entry.key].astype(np.float64), listed.alpha)
@@ -62,8 +68,20 @@ def test_recalibration_replaces_the_thresholds_and_keeps_the_model(fitted: Fitte
     assert made.manifest.evaluation == {}
     for old, new in zip(fitted.bundle.manifest.calibrated, made.manifest.calibrated, strict=True):
         assert new.key == old.key
-        if new.kind != "kl":
+        if new.kind not in ("kl", "latent"):
             assert new.thresholds[0].threshold > old.thresholds[0].threshold
+    kept = [name for name in fitted.bundle.calibration if name.startswith("reference/")]
+    assert len(kept) == 2 + 3 * len(SAMPLES)
+    for name in kept:
+        assert np.array_equal(made.calibration[name], fitted.bundle.calibration[name])
+
+
+def test_an_older_bundle_keeps_the_kinds_that_it_has_when_it_is_calibrated_again(own_bundle: Path) -> None:
+    """Its scorer has no mu, and it has no statistics: it is not given other ones of the new rows."""
+    make_older(own_bundle)
+    made = recalibrate(open_bundle(own_bundle), 2, table_rows(120, 5), "1" * 64, threads=1)
+    assert {entry.kind for entry in made.manifest.calibrated} == set(PLAIN)
+    assert set(scores_of(made, Engine(made.graphs, threads=1), table_rows(9))) == set(PLAIN)
 
 
 def test_the_error_of_the_draws_is_in_the_standard_error(fitted: Fitted, engine: Engine) -> None:
@@ -86,7 +104,7 @@ def test_the_bound_does_not_depend_on_the_chunks(fitted: Fitted, engine: Engine)
 def test_latents_are_counted_active_by_the_variance_of_their_mean(fitted: Fitted, engine: Engine) -> None:
     """KL per latent and the number of active units are those of the encoder's outputs."""
     mu, logvar = (part.astype(np.float64) for part in engine.run("encoder", {"x": fitted.test}).values())
-    found = latents(engine, fitted.vae.inputs, fitted.test)
+    found = latents(fitted.bundle, engine, fitted.test)
     assert found["active_units"] == (mu.var(axis=0) > 0.01).sum()
     expected = kl_per_latent(torch.from_numpy(mu), torch.from_numpy(logvar)).mean(dim=0)
     assert found["kl_per_latent"] == pytest.approx(expected.tolist(), abs=1e-4)

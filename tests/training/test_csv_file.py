@@ -58,7 +58,7 @@ def test_what_people_call_csv_is_read(
     ("text", "message"),
     [
         ("a,b\n1,2\n\n1,2,3\n", "rows.csv: line 4: 3 values; the header has 2 columns"),
-        ("a,b\n1,2\n1\n", "rows.csv: line 3: 1 values; the header has 2 columns"),
+        ("a,b\n1,2\n1\n", "rows.csv: line 3: 1 value; the header has 2 columns"),
         ("a,a\n1,2\n", "rows.csv: line 1: two columns are called 'a'"),
         ("a,\n1,2\n", "rows.csv: line 1: column 2 has no name"),
         ("1,2\n3,4\n", "rows.csv: line 1: only numbers; the first line must name the columns"),

@@ -17,6 +17,7 @@ from scipy.stats import multivariate_normal
 from service import calibration
 from service.engine import Engine
 from service.manifest import Manifest
+from service.reference import REFERENCE
 from service.scores import SCORE_OUTPUTS, score
 from tests.training.small import Fitted, gappy_inputs, gaps, table
 from tests.training.test_resume import stopping, through_a_file
@@ -35,6 +36,7 @@ from training.output import write
 from training.parity import check_parity
 from training.ranking import auroc
 from training.recalibrate import recalibrate
+from training.reference import reference_of
 from training.scorer import run_scorer, scores_of
 from training.state import State
 from training.table import lines
@@ -329,10 +331,15 @@ def test_a_bin_that_all_rows_lack_more_than_has_the_next_ones_calibration(gappy:
     rows = table(150, 4)
     rows[:, 0] = np.nan
     engine, ends = Engine(gappy.bundle.graphs, threads=1), gappy.bundle.manifest.mask_bins
-    found = calibrate(engine, gappy.vae.inputs, gappy.bundle.eps, rows, 16, (16,), mask_bins=ends)
+    known = gappy.bundle.calibration
+    found = calibrate(engine, gappy.vae.inputs, gappy.bundle.eps, rows, 16, (16,), mask_bins=ends, reference=known)
     assert {entry.mask_bin for entry in found.entries} == {0, 1, 2, 3}
-    for name in ("scores", "features"):
-        np.testing.assert_array_equal(found.arrays[f"{name}/nll/16/all/0"], found.arrays[f"{name}/nll/16/all/1"])
+    for name in ("scores/{}/16/all", "features/{}/16/all"):
+        nll = name.format("nll")
+        np.testing.assert_array_equal(found.arrays[f"{nll}/0"], found.arrays[f"{nll}/1"])
+    for name in ("scores/fused/16/all/{}", "reference/fused/16/{}/knots", "reference/typicality/16/{}"):
+        np.testing.assert_array_equal(found.arrays[name.format(0)], found.arrays[name.format(1)])
+        assert not np.array_equal(known[name.format(0)], known[name.format(1)])
 
 
 def test_the_bin_of_a_share_ends_with_its_upper_end() -> None:
@@ -353,10 +360,10 @@ def test_false_alarms_hold_in_every_bin(gappy: Fitted) -> None:
     ends = gappy.bundle.manifest.mask_bins
     inside: dict[int, list[bool]] = {}
     rates: dict[int, list[float]] = {}
-    absent = {k: v for k, v in gappy.bundle.calibration.items() if k.startswith("absent")}
+    reference = {k: v for k, v in gappy.bundle.calibration.items() if k.startswith(REFERENCE)}
     for seed in range(40):
         rows, test = gaps(table(200, 100 + seed), 0.05, seed), gaps(table(300, 900 + seed), 0.05, seed)
-        found = calibrate(engine, inputs, eps, rows, 16, (16,), mask_bins=ends, absent=absent, seed=seed)
+        found = calibrate(engine, inputs, eps, rows, 16, (16,), mask_bins=ends, reference=reference, seed=seed)
         manifest = gappy.bundle.manifest.model_copy(update={"calibrated": found.entries})
         bundle = replace(gappy.bundle, manifest=manifest, calibration=found.arrays)
         complete = next(e for e in found.entries if (e.kind, e.mask_bin) == ("nll", 0)).thresholds[0].threshold
@@ -389,8 +396,8 @@ def test_rows_that_lack_different_columns_are_ranked_by_what_they_have() -> None
     fit(vae, x[:2000], x[:200], FitOptions(epochs=8))
     engine = Engine({"scorer": export_graphs(vae)["scorer"]}, threads=1)
     eps = np.random.default_rng(1).standard_normal((16, 2)).astype(np.float32)
-    found = calibrate(engine, inputs, eps, x[2000:2500], 16, (16,), mask_bins=masks.MASK_BINS)
-    absent = np.asarray(found.arrays["absent/nll/16/all/6"], np.float64)
+    found = reference_of(engine, inputs, eps, x[2000:2500], (16,), masks.MASK_BINS)
+    absent = np.asarray(found["absent/nll/16/all/6"], np.float64)
     half = masks.counts(inputs, masks.MASK_BINS, 6)
     normal = masks.hide(x[2500:], inputs, half, np.random.default_rng(2))
     strange = masks.hide(x[2500:] + 2 * scale, inputs, half, np.random.default_rng(3))

@@ -46,7 +46,7 @@ def test_a_table_with_everything_has_every_section(table_page: bytes) -> None:
     page = Page(table_page)
     assert tuple(page.sections) == SECTIONS
     assert re.findall(r"Not here: [^.]*?(?= What it)", page.text) == [
-        "Not here: it is for models of two latents; this one has 4"
+        "Not here: it is for models of two latents, with the prior N(0, I)"
     ]
     for words in ("pumps, version 1", "gaussian likelihood, 4 latents", "threshold at alpha 0.01", "Isolation forest"):
         assert words in page.text

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from service.inputs import Column, Inputs
+from service.inputs import MOST_COUNT, Column, Inputs
 from training.errors import DataError
 from training.moments import SIGMA_MIN, log_sigma_floor, moments, standardisation
 from training.scaling import Scaling
-from training.support import MOST_COUNT
 
 COLUMNS = (
     Column(name="time", time="iso8601", missing=True),

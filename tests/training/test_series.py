@@ -90,7 +90,12 @@ def test_readings_that_go_back_in_time_are_refused_by_line(windows_of: Make) -> 
             Cut(2, 1, group="machine"),
             "line 2, column 'machine': the value is missing",
         ),
-        ("seen,flow\n2026-01-01,1\n,2\n", (SEEN, FLOW), Cut(2, 1, time="seen"), "line 3, column 'seen': the value is missing"),
+        (
+            "seen,flow\n2026-01-01,1\n,2\n",
+            (SEEN, FLOW),
+            Cut(2, 1, time="seen"),
+            "line 3, column 'seen': the value is missing",
+        ),
         ("flow\n1\n2\n", (FLOW,), Cut(3, 1), "no run has the 3 readings of a window"),
     ],
 )

@@ -20,6 +20,7 @@ from training.steps.reading import as_known, to_fit
 
 HEADER = "id,site,grade,speed,faults,seen,running,broken"
 READING = ("schema", "delimiter", "decimal", "missing", "max_levels", "min_level_rows")
+WINDOWS = ("window", "stride", "differences", "group", "time")
 
 
 def rows(count: int, seed: int = 0) -> list[list[str]]:
@@ -100,7 +101,7 @@ def test_the_bundle_has_the_columns_of_the_schema(pumps: Path) -> None:
     assert {entry.family: entry.columns for entry in bundle.manifest.likelihood} == {
         "categorical": ("site",),
         "ordinal": ("grade",),
-        "gaussian": ("speed", "seen"),
+        "student-t": ("speed", "seen"),
         "negative-binomial": ("faults",),
         "bernoulli": ("running",),
     }
@@ -147,7 +148,7 @@ def test_what_a_bundle_does_not_take_is_refused_by_name(
 def test_without_a_schema_the_guess_is_told_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One line a column; what is left out is a warning."""
     data = write(tmp_path / "rows.csv", rows(120))
-    options = Namespace(data=str(data), label="broken", quiet=False, **dict.fromkeys(READING))
+    options = Namespace(data=str(data), label="broken", quiet=False, **dict.fromkeys((*READING, *WINDOWS)))
     dataset = to_fit(options)
     said = capsys.readouterr()
     assert "grade: categorical: 3 categories: 'high' " in said.out
@@ -199,7 +200,7 @@ def test_the_same_table_as_parquet_is_the_same_data(tmp_path: Path) -> None:
         ),
         (
             ["fit", "--data", "rows.csv", "--output", "m", "--delimiter", "tab"],
-            "rows.csv: line 2: 2 values; the header has 1 columns",
+            "rows.csv: line 2: 2 values; the header has 1 column",
         ),
     ],
 )

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from service.inputs import MOST_COUNT
 from service.manifest import Likelihood as Described
 from training.likelihoods.count_quantiles import count_interval, gamma_draw, poisson_draw
 from training.likelihoods.likelihood import Likelihood, Rows, mix
 from training.likelihoods.special import HALF_LOG_2_PI, exact_softplus, exp_residual, stirling_error
-from training.support import MOST_COUNT
 
 _RATE_BOUND = 40.0  # of |log rate|
 _SHAPE_MIDDLE, _SHAPE_BOUND = 4.0, 8.0  # log r from -4 to 12: 0.02, of many zeros, to 160,000, which is a Poisson

@@ -7,12 +7,12 @@ import math
 import torch
 from torch import Tensor
 
+from service.inputs import MOST_COUNT
 from service.manifest import Likelihood as Described
 from training.likelihoods.likelihood import Rows, mix
 from training.likelihoods.location_scale import LocationScale, Sigma
 from training.likelihoods.logistic import LEAST_U, LOGIT_95, MOST_U, SHARPEST
 from training.likelihoods.special import log1mexp, softplus
-from training.support import MOST_COUNT
 
 _WINDOW = 2  # edges on either side of the location that the mean adds up one by one
 _LEAST_UNIT = 0.1  # of standard deviations, for a column that hardly changes

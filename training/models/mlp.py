@@ -8,7 +8,6 @@ from the decoder (see `Likelihood.outputs`). What the encoder takes of a row is 
 from __future__ import annotations
 
 import itertools
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,7 +21,9 @@ from training.likelihoods.choose import Count, Family, make_likelihood
 from training.likelihoods.likelihood import Likelihood, Rows
 from training.likelihoods.location_scale import Sigma
 from training.models.features import Features
-from training.moments import constant, log_sigma_floor, standardisation
+from training.models.prior import Kind as PriorKind
+from training.models.prior import Prior, make_prior
+from training.moments import SIGMA_MIN, constant, log_sigma_floor, standardisation
 from training.scaling import Scaling
 
 Activation = Literal["silu", "relu", "tanh"]
@@ -38,7 +39,7 @@ class VAEConfig:
 
     *hidden*: widths of the encoder's layers; the decoder has them in reverse. Empty: a linear VAE.
     *standardise*: false where values pass as they are. *likelihood*, *sigma*, *sigma_value*, *levels*, *count*: see
-    `make_likelihood`.
+    `make_likelihood`. *prior*, *components*: see `make_prior`. *sigma_floor*: see `log_sigma_floor`.
     """
 
     latent_dim: int
@@ -50,16 +51,9 @@ class VAEConfig:
     sigma_value: float = 1.0
     levels: int = 0
     count: Count = "negative-binomial"
-
-
-def default_latent_dim(features: int) -> int:
-    """2 sqrt(C), rounded up, between 2 and 64, and never more than the features."""
-    return min(features, max(2, min(64, math.ceil(2 * math.sqrt(features)))))
-
-
-def default_hidden(features: int) -> tuple[int, ...]:
-    """Two layers, wider for images."""
-    return (128, 128) if features <= 256 else (256, 256)
+    prior: PriorKind = "standard-normal"
+    components: int = 100
+    sigma_floor: float = SIGMA_MIN
 
 
 class VAE(nn.Module):
@@ -86,6 +80,7 @@ class VAE(nn.Module):
         self.decoder = _layers((config.latent_dim, *config.hidden[::-1]), config.activation, generator)
         last = config.hidden[0] if config.hidden else config.latent_dim
         self.theta = _linear(last, self.likelihood.outputs, generator)
+        self.prior: Prior = make_prior(config.prior, config.latent_dim, config.components, generator)
 
     def encode(self, v: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """
@@ -120,7 +115,8 @@ class VAE(nn.Module):
             v, mask = self.features.observed(self.scaling(torch.from_numpy(x[:20000].astype(self.inputs.dtype))))
             observed = torch.ones_like(v, dtype=torch.bool) if mask is None else mask
             self.features.adapt(v, observed)
-            unit = [torch.from_numpy(array) for array in (constant(x), scale, log_sigma_floor(x, self.inputs, scale))]
+            floor = log_sigma_floor(x, self.inputs, scale, self.config.sigma_floor)
+            unit = [torch.from_numpy(array) for array in (constant(x), scale, floor)]
             bias, fixed = self.likelihood.adapt(Rows(v, observed, *unit))
             self.theta.bias.copy_(bias)
             self.theta.weight[fixed] = 0

@@ -47,7 +47,7 @@ def _pictures(material: Material, inline: Inline) -> Sequence[Section]:
     walks, latents = paths(material), material.manifest.latent.dim
     rebuilt = Section("reconstructions", "Reconstructions")
     drawn = prior(material, 64 if image else 2000)
-    between = Section("interpolation", "Between two rows", verdicts=norms(walks, latents))
+    between = Section("interpolation", "Between two rows", verdicts=norms(walks, drawn))
     plane = Section("grid", "The latent plane")
     return (
         by_row.reconstructions(rebuilt)
@@ -59,6 +59,6 @@ def _pictures(material: Material, inline: Inline) -> Sequence[Section]:
         map_of(material, inline),
         by_walk.interpolations(between, walks),
         by_walk.grid(plane)
-        if latents == 2
-        else replace(plane, missing=f"it is for models of two latents; this one has {latents}"),
+        if latents == 2 and material.manifest.latent.prior == "standard-normal"
+        else replace(plane, missing="it is for models of two latents, with the prior N(0, I)"),
     )

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from service.latent import lerp, noise, slerp
+from service.latent import choices, lerp, noise, slerp
 from training.report.drawing import plain
 from training.report.material import Material
 from training.report.page import Verdict
@@ -30,8 +30,12 @@ class Path:
 
 
 def prior(material: Material, count: int) -> Floats:
-    """Draws of N(0, I): (count, L), as the service's sample makes them of the seed."""
-    return noise(material.seed, count, material.manifest.latent.dim).astype(np.float64)
+    """Draws of the prior: (count, L), as the service's sample makes them of the seed."""
+    eps = noise(material.seed, count, material.manifest.latent.dim)
+    if material.manifest.latent.prior == "standard-normal":
+        return eps.astype(np.float64)
+    z: Floats = material.engine.run("prior", {"eps": eps, "u": choices(material.seed, count)})["z"].astype(np.float64)
+    return z
 
 
 def paths(material: Material, count: int = 3) -> list[Path]:
@@ -49,14 +53,14 @@ def paths(material: Material, count: int = 3) -> list[Path]:
     return [_path(start, stop, one, other) for start, stop, one, other in ends]
 
 
-def norms(walks: list[Path], latents: int) -> tuple[Verdict, ...]:
-    """How far the middle of each kind of way is from the origin, beside where the prior's mass is."""
+def norms(walks: list[Path], drawn: Floats) -> tuple[Verdict, ...]:
+    """How far the middle of each kind of way is from the origin, beside draws of the prior, (n, L)."""
     middle = len(ALPHAS) // 2
     straight = float(np.mean([np.linalg.norm(walk.lerp[middle]) for walk in walks]))
     round_ = float(np.mean([np.linalg.norm(walk.slerp[middle]) for walk in walks]))
     text = (
         f"Halfway, the straight lines are {straight:.2f} from the origin and the great circles {round_:.2f}; "
-        f"for draws of the prior the root mean square is {math.sqrt(latents):.2f}."
+        f"for draws of the prior the root mean square is {math.sqrt(np.square(drawn).sum(axis=1).mean()):.2f}."
     )
     return (Verdict(text),)
 

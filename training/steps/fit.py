@@ -9,7 +9,7 @@ import shlex
 import signal
 from argparse import Namespace
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,13 @@ from training import checkpoint, devices, resume
 from training.assemble import HeldOut, build_bundle
 from training.binarize import binary_inputs
 from training.checkpoint import Checkpoint
+from training.defaults import default_config, default_options
 from training.errors import Interrupted
-from training.fit import FitOptions, FitResult, default_epochs, fit
+from training.fit import FitOptions, FitResult, fit
 from training.fit_log import FitLog
 from training.interrupt import Interrupt, Terminated, terminable
-from training.likelihoods.choose import as_they_are
-from training.models.mlp import VAE, VAEConfig, default_hidden, default_latent_dim
+from training.likelihoods.choose import Family, as_they_are
+from training.models.mlp import VAE, VAEConfig
 from training.output import next_version
 from training.parts import Dealing, Parts, Unseen, deal
 from training.split import Fractions
@@ -104,34 +105,41 @@ def _job(options: Namespace, file: Path, log: Path, fabric: Fabric) -> _Job:
     fractions = Fractions(options.validation, options.calibration, options.test)
     dealing = Dealing(fractions, options.binarize, options.seed)
     dataset = to_fit(options, fabric.is_global_zero)
+    usual = default_config(dataset.inputs)
+    likelihood: Family = options.likelihood or usual.likelihood
     if options.binarize == "none":
         for rows in (dataset.x, dataset.test):
             if rows is not None:
-                require_support(rows, dataset.inputs, options.likelihood, options.levels)
+                require_support(rows, dataset.inputs, likelihood, options.levels)
     made_of = dataset.hash
     parts = deal(dataset, dealing, use_up=True)
-    features = parts.inputs.features
-    config = VAEConfig(
-        latent_dim=options.latent_dim or default_latent_dim(features),
-        hidden=default_hidden(features) if options.hidden is None else options.hidden,
-        likelihood=options.likelihood,
+    config = replace(
+        usual,
+        latent_dim=options.latent_dim or usual.latent_dim,
+        hidden=usual.hidden if options.hidden is None else options.hidden,
+        likelihood=likelihood,
         activation=options.activation,
         sigma=options.sigma,
-        standardise=not as_they_are(parts.inputs, options.likelihood),
+        standardise=not as_they_are(parts.inputs, likelihood),
         sigma_value=options.sigma_value,
         levels=options.levels,
         count=options.count,
+        prior=options.prior or usual.prior,
+        components=options.components,
+        sigma_floor=options.sigma_floor or usual.sigma_floor,
     )
-    fit_options = FitOptions(
-        epochs=options.epochs or default_epochs(len(parts.train), options.batch_size),
-        batch_size=options.batch_size,
+    length = default_options(parts.inputs, len(parts.train), options.batch_size)
+    fit_options = replace(
+        length,
+        epochs=options.epochs or length.epochs,
         learning_rate=options.learning_rate,
-        warmup_epochs=options.warmup_epochs,
-        patience=options.patience,
+        warmup_epochs=length.warmup_epochs if options.warmup_epochs is None else options.warmup_epochs,
+        patience=options.patience or length.patience,
         minutes=options.minutes,
         seed=options.seed,
         threads=options.threads,
         mask_rate=options.mask_rate,
+        importance_samples=options.importance_samples,
     )
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -173,7 +181,7 @@ def _fitted(options: Namespace, job: _Job, fabric: Fabric, version: int | None) 
     if before is not None and before.state is None:
         told(options, f"{file} is a finished fit: going on with the bundle")
         return before
-    inputs = binary_inputs(job.parts.inputs) if options.likelihood == "bernoulli" else job.parts.inputs
+    inputs = binary_inputs(job.parts.inputs) if job.config.likelihood == "bernoulli" else job.parts.inputs
     training, state = job.training, None
     if before is not None and before.state is not None:
         state = before.state
