@@ -15,7 +15,7 @@ from service.calibrated import Groups
 from service.calibration import threshold
 from service.engine import Engine
 from service.groups import NONE, UNKNOWN, groups_of
-from service.inputs import Column, Inputs
+from service.inputs import Column, Inputs, Windows
 from service.reference import Reference
 from service.scores import SCORE_OUTPUTS
 from tests.training.itself import ITSELF
@@ -77,6 +77,16 @@ def test_groups_of_whole_numbers_are_the_values_that_there_are() -> None:
     x[:, 5] = np.nan
     with pytest.raises(DataError, match="--groups mode: no row has a value"):
         groups_by("mode", INPUTS, x)
+
+
+def test_windows_are_grouped_by_one_of_their_readings() -> None:
+    """The last reading of a sensor is its column @0."""
+    windows = Windows(sensors=(Column(name="speed"), Column(name="mode", kind="integer")), length=3, stride=1)
+    inputs = Inputs(kind="table", shape=(6,), dtype="float64", columns=windows.columns, windows=windows, clamp=100.0)
+    x = np.array([[0.1, 1, 0.2, 1, 0.3, 2], [0.2, 1, 0.3, 2, 0.4, 1], [0.3, 2, 0.4, 1, 0.5, 1]])
+    found = groups_by("mode@0", inputs, x)
+    assert found == Groups(column="mode@0", names=("mode@0=1", "mode@0=2"), values=(1, 2))
+    assert groups_of(x, inputs, found).tolist() == [1, 0, 0]
 
 
 @pytest.mark.parametrize(
