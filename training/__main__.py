@@ -22,6 +22,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from service.errors import StartError
+from training.arguments import (
+    count,
+    draws,
+    floor,
+    levels,
+    part,
+    positive,
+    rate,
+    seed,
+    share,
+    threads,
+    widths,
+    window,
+    words,
+)
 from training.errors import Interrupted, TrainingError
 
 _DATA = (
@@ -102,7 +117,7 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--sigma-value",
-        type=_positive,
+        type=positive,
         metavar="X",
         default=1.0,
         help="of --sigma fixed, standardised (default %(default)s)",
@@ -112,33 +127,50 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
         choices=("standard-normal", "mixture"),
         help="N(0, I), or a mixture of normals that is learned (default: a mixture for tables, N(0, I) for images)",
     )
-    add("--components", type=_count, metavar="M", default=100, help="of --prior mixture (default %(default)s)")
+    add("--components", type=count, metavar="M", default=100, help="of --prior mixture (default %(default)s)")
     add(
         "--sigma-floor",
-        type=_floor,
+        type=floor,
         metavar="X",
         help="the least sigma that is learned, standardised, 0.001 to 1 (default 0.1 for tables, 0.001 for images)",
     )
-    add("--levels", type=_levels, metavar="N", default=0, help="of discretised-logistic (default 0: of the range)")
+    add(
+        "--levels",
+        type=levels,
+        metavar="N",
+        default=0,
+        help="of discretised-logistic (default 0: of the range)",
+    )
     add("--binarize", choices=("none", "threshold", "dynamic"), default="none", help="grey images to binary ones")
-    add("--latent-dim", type=_count, metavar="N", help="latents (default 2 sqrt(features), 2 to 64)")
-    add("--hidden", type=_widths, metavar="N,N", help="encoder widths, reversed in the decoder; none: a linear VAE")
+    add("--latent-dim", type=count, metavar="N", help="latents (default 2 sqrt(features), 2 to 64)")
+    add(
+        "--hidden",
+        type=widths,
+        metavar="N,N",
+        help="encoder widths, reversed in the decoder; none: a linear VAE",
+    )
     add("--activation", choices=("silu", "relu", "tanh"), default="silu", help="default %(default)s")
     add(
         "--epochs",
-        type=_count,
+        type=count,
         metavar="N",
         help="at most so many (default 3,000 steps, of images 6,000; at least 20)",
     )
     add(
         "--minutes",
-        type=_positive,
+        type=positive,
         metavar="N",
         default=math.inf,
         help="stop after the epoch in which they are over, all runs counted",
     )
-    add("--batch-size", type=_count, metavar="N", default=128, help="rows a step (default %(default)s)")
-    add("--learning-rate", type=_positive, metavar="X", default=2e-3, help="the first (default %(default)s), of AdamW")
+    add("--batch-size", type=count, metavar="N", default=128, help="rows a step (default %(default)s)")
+    add(
+        "--learning-rate",
+        type=positive,
+        metavar="X",
+        default=2e-3,
+        help="the first (default %(default)s), of AdamW",
+    )
     add(
         "--schedule",
         choices=("cosine", "constant", "ladder"),
@@ -146,19 +178,24 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
         help="of the learning rate: to 2 %% over the epochs or the minutes, whichever end first (cosine, default); "
         "ladder: 10^(-i/7) of it for 3^i epochs, i = 0, 1, ... (Burda et al. 2016)",
     )
-    add("--adam-epsilon", type=_positive, metavar="X", default=1e-8, help="of AdamW (default %(default)s)")
-    add("--warmup-epochs", type=_share, metavar="N", help="KL weight from 0 to 1 (default: over 300 steps)")
-    add("--patience", type=_count, metavar="N", help="epochs without a better ELBO (default: 800 steps, at least 10)")
+    add("--adam-epsilon", type=positive, metavar="X", default=1e-8, help="of AdamW (default %(default)s)")
+    add("--warmup-epochs", type=share, metavar="N", help="KL weight from 0 to 1 (default: over 300 steps)")
+    add(
+        "--patience",
+        type=count,
+        metavar="N",
+        help="epochs without a better ELBO (default: 800 steps, at least 10)",
+    )
     add(
         "--importance-samples",
-        type=_count,
+        type=count,
         metavar="K",
         default=1,
         help="ascend the importance-weighted bound of K draws (Burda et al. 2016; default 1: the ELBO)",
     )
     add(
         "--gradient-draws",
-        type=_draws,
+        type=draws,
         metavar="M",
         default=0,
         help="of the K importance samples, take the gradient of M that are chosen by weight: the same on average, in "
@@ -166,23 +203,35 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--mask-rate",
-        type=_rate,
+        type=rate,
         metavar="X",
         default=0.5,
         help="of columns that may be missing, hide up to this share of a row in training (default %(default)s)",
     )
-    add("--validation", type=_share, metavar="X", default=0.1, help="fraction for early stopping (default %(default)s)")
-    add("--calibration", type=_share, metavar="X", help="fraction for thresholds (default 0.15)")
+    add(
+        "--validation",
+        type=share,
+        metavar="X",
+        default=0.1,
+        help="fraction for early stopping (default %(default)s)",
+    )
+    add("--calibration", type=share, metavar="X", help="fraction for thresholds (default 0.15)")
     add(
         "--folds",
-        type=_count,
+        type=count,
         metavar="M",
         default=1,
         help="for few rows: an ensemble of M models, each fitted without one of M folds, which it calibrates on "
         "(default %(default)s: one model, and calibration rows set apart)",
     )
-    add("--test", type=_share, metavar="X", default=0.15, help="fraction for the evaluation (default %(default)s)")
-    add("--draws", type=_count, metavar="K", default=64, help="of the bound of log p(x) (default %(default)s)")
+    add(
+        "--test",
+        type=share,
+        metavar="X",
+        default=0.15,
+        help="fraction for the evaluation (default %(default)s)",
+    )
+    add("--draws", type=count, metavar="K", default=64, help="of the bound of log p(x) (default %(default)s)")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto (default): cuda where there is one")
     add("--start", type=Path, metavar="FILE", help="a checkpoint of the same model, whose weights are the first ones")
     add("--resume", action="store_true", help="go on with an unfinished fit of the same command; else a fresh start")
@@ -199,16 +248,16 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--bundle", required=True, type=Path, metavar="DIR", help=_BUNDLE)
     add("--data", required=True, metavar="FILE|DIR", help=_DATA)
-    add("--draws", type=_count, metavar="K", default=64, help="of the bound of log p(x) (default %(default)s)")
+    add("--draws", type=count, metavar="K", default=64, help="of the bound of log p(x) (default %(default)s)")
     add(
         "--miss-cost",
-        type=_positive,
+        type=positive,
         metavar="X",
         help="with labelled anomalies: what missing one costs, in false alarms; the alpha that costs least is told",
     )
     add(
         "--anomaly-share",
-        type=_part,
+        type=part,
         metavar="X",
         help="of anomalies among the rows to be judged, for F1 and cost (default: as in the labelled data)",
     )
@@ -234,7 +283,7 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
     add("--data", required=True, metavar="FILE|DIR", help=f"{_DATA}; rows that the bundle was made from are left out")
     add("--log", type=Path, metavar="FILE", help="of the fit, for the loss curves (default: the one in the bundle)")
     add("--output", type=Path, metavar="FILE", help="default report-<version>.html beside the bundle")
-    add("--draws", type=_count, metavar="K", default=64, help="of the bound of log p(x) (default %(default)s)")
+    add("--draws", type=count, metavar="K", default=64, help="of the bound of log p(x) (default %(default)s)")
     _add_reading(parser)
     _add_common(parser)
 
@@ -247,7 +296,7 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     add("--data", metavar="FILE|DIR", help="what it was fitted to, for calibration; without it, no anomaly-score")
     add("--groups", metavar="COLUMN", help=_GROUPS)
     add("--log", type=Path, metavar="FILE", help="of the fit, for the loss curves of the report")
-    add("--draws", type=_count, metavar="K", default=64, help="of the bound of log p(x) (default %(default)s)")
+    add("--draws", type=count, metavar="K", default=64, help="of the bound of log p(x) (default %(default)s)")
     _add_reading(parser)
     _add_common(parser)
 
@@ -261,7 +310,7 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
     tables.add_argument("--decimal", choices=("point", "comma"), help="of CSV (default point)")
     tables.add_argument(
         "--missing",
-        type=_words,
+        type=words,
         metavar="A,B",
         help="words for a missing value, beside the empty one, in any case (default NA,N/A,null,none,NaN,?)",
     )
@@ -271,9 +320,12 @@ def _add_windows(parser: argparse.ArgumentParser) -> None:
     windows = parser.add_argument_group(
         "series: the rows of the data are readings of sensors, those of the model windows"
     )
-    windows.add_argument("--window", type=_window, metavar="N", help="readings in a window, 2 or more")
+    windows.add_argument("--window", type=window, metavar="N", help="readings in a window, 2 or more")
     windows.add_argument(
-        "--stride", type=_count, metavar="N", help="from one window to the next (default: a quarter of the window)"
+        "--stride",
+        type=count,
+        metavar="N",
+        help="from one window to the next (default: a quarter of the window)",
     )
     windows.add_argument(
         "--differences",
@@ -286,92 +338,19 @@ def _add_windows(parser: argparse.ArgumentParser) -> None:
 
 def _add_levels(parser: argparse.ArgumentParser) -> None:
     tables = parser.add_argument_group("categories, where no --schema says what they are")
-    tables.add_argument("--max-levels", type=_count, metavar="N", help="a column of more is left out (default 1000)")
+    tables.add_argument("--max-levels", type=count, metavar="N", help="a column of more is left out (default 1000)")
     tables.add_argument(
         "--min-level-rows",
-        type=_count,
+        type=count,
         metavar="N",
         help="categories in fewer rows are together another one (default 5)",
     )
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--seed", type=_seed, metavar="N", default=0, help="of all that is drawn (default %(default)s)")
-    parser.add_argument("--threads", type=_threads, metavar="N", default=0, help="CPU threads (default 0: all)")
+    parser.add_argument("--seed", type=seed, metavar="N", default=0, help="of all that is drawn (default %(default)s)")
+    parser.add_argument("--threads", type=threads, metavar="N", default=0, help="CPU threads (default 0: all)")
     parser.add_argument("--quiet", action="store_true", help="no progress bar, no table")
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(("", *(word.strip() for word in text.split(",")))))
-
-
-def _count(text: str) -> int:
-    return int(_at_least(1, int(text)))
-
-
-def _window(text: str) -> int:
-    return int(_at_least(2, int(text)))
-
-
-def _levels(text: str) -> int:
-    if int(text) > 2**16:
-        raise argparse.ArgumentTypeError(f"{text} is too large: at most 65536")
-    return int(_at_least(0, int(text)))
-
-
-def _draws(text: str) -> int:
-    return int(_at_least(0, int(text)))
-
-
-def _seed(text: str) -> int:
-    if int(text) >= 2**63:
-        raise argparse.ArgumentTypeError(f"{text} is too large: at most 2**63 - 1")
-    return int(_at_least(0, int(text)))
-
-
-def _threads(text: str) -> int:
-    if int(text) > 256:
-        raise argparse.ArgumentTypeError(f"{text} is too large: at most 256")
-    return int(_at_least(0, int(text)))
-
-
-def _share(text: str) -> float:
-    return _at_least(0, float(text))
-
-
-def _floor(text: str) -> float:
-    if not 1e-3 <= float(text) <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0.001 and 1")
-    return float(text)
-
-
-def _rate(text: str) -> float:
-    if float(text) >= 1:
-        raise argparse.ArgumentTypeError(f"{text} is too large: below 1")
-    return _at_least(0, float(text))
-
-
-def _part(text: str) -> float:
-    if not 0 < float(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return float(text)
-
-
-def _positive(text: str) -> float:
-    return _at_least(sys.float_info.min, float(text))
-
-
-def _widths(text: str) -> tuple[int, ...]:
-    try:
-        return () if text in ("", "none") else tuple(_count(width) for width in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}: widths such as 128,64, or none") from None
-
-
-def _at_least(least: float, value: float) -> float:
-    if not value >= least:
-        raise argparse.ArgumentTypeError(f"{value:g} is too small")
-    return value
 
 
 if __name__ == "__main__":

@@ -13,9 +13,10 @@ from service.scores import score
 from training.data import from_arrays
 from training.errors import FitError
 from training.fit import FitOptions, fit
-from training.graphs import MaskedScorerGraph, ScorerGraph, specs
+from training.graphs import specs
 from training.models.mlp import VAE, VAEConfig
 from training.rounding import run_module
+from training.scorer_graph import MaskedScorerGraph, ScorerGraph
 from training.step import Bound
 from training.validation import Record
 

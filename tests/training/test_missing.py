@@ -29,7 +29,7 @@ from training.errors import FitError, Interrupted
 from training.evaluate import evaluate, false_alarms
 from training.export import export_graphs
 from training.fit import FitOptions, fit
-from training.graphs import MaskedScorerGraph, ScorerGraph, specs
+from training.graphs import specs
 from training.interrupt import Interrupt
 from training.models.mlp import VAE, VAEConfig
 from training.output import write
@@ -38,6 +38,7 @@ from training.ranking import auroc
 from training.recalibrate import recalibrate
 from training.reference import reference_of
 from training.scorer import run_scorer, scores_of
+from training.scorer_graph import MaskedScorerGraph, ScorerGraph
 from training.state import State
 from training.table import lines
 from training.validation import Validation

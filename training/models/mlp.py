@@ -90,6 +90,11 @@ class VAE(nn.Module):
         """Those of the ensemble that it is the first of; itself where it is none. Only the scorer asks the others."""
         return (self, *(other for other in self.others if isinstance(other, VAE)))
 
+    def values(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Values as the networks take them, 0 where missing: (B, *shape), (B, C) bool -> (B, C) float32."""
+        v: Tensor = self.scaling(x)
+        return v if mask is None else torch.where(mask, v, 0.0)
+
     def encode(self, v: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """
         Mu and logvar of q(z|x), logvar smoothly within +-10: (B, C) standardised -> (B, L) each.
@@ -132,7 +137,7 @@ class VAE(nn.Module):
 
 def ensemble(members: Sequence[VAE]) -> VAE:
     """
-    The first of *members*, with the others in it: p(x) = 1/M sum_m p_m(x), see `graphs.ScorerGraph`.
+    The first of *members*, with the others in it: p(x) = 1/M sum_m p_m(x), see `scorer_graph.ScorerGraph`.
 
     They are of one configuration, each fitted to other rows.
     """
