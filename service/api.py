@@ -134,7 +134,7 @@ class V1:
             writes = tuple(name for name in ARRAYS_FIRST if name in writes)
         write = media.of_reply(headers.get(b"accept"), writes, spoken.absent)
         encoding = headers.get(b"content-encoding")
-        if encoding not in (b"", b"identity"):
+        if encoding.lower() not in (b"", b"identity"):
             given = encoding.decode("latin-1")
             raise UnsupportedMedia(
                 f"send the body uncompressed; the Content-Encoding is {shown(given)}", value=named(given)

@@ -83,9 +83,9 @@ async def interpolate(r: Request) -> Answer:
     table = _table(r, has_records(r.fields))
     given = [spec for spec in r.rows if any(r.fields.get(name) is not None for name in spec.fields)]
     if len(given) != 1:
-        raise InvalidInput(
-            f"give {' or '.join(spec.field for spec in r.rows)}, and not both", field=r.rows.inputs.field
-        )
+        either = " or ".join(spec.field for spec in r.rows)
+        told = f"give {either}, and not both" if given else f"{either} is missing; at least 2 rows needed"
+        raise InvalidInput(told, field=r.rows.inputs.field)
     spec = given[0]
     encoded = spec is r.rows.latents
     waypoints = read_rows(r.fields, spec, r.served.max_rows, least=2)

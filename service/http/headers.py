@@ -10,7 +10,7 @@ import re
 from collections.abc import MutableMapping
 from typing import Any
 
-from service.errors import HeadersTooLarge, InvalidInput, LengthRequired, TooLarge, shown
+from service.errors import HeadersTooLarge, InvalidInput, LengthRequired, TooLarge, named, shown
 
 Scope = MutableMapping[str, Any]
 
@@ -18,6 +18,7 @@ MAX_HEADER_BYTES = 65536
 MAX_HEADERS = 256  # lines: a hundred bytes are kept for each, however short it is
 _DIGITS = 18  # of a length: beyond them it is as good as infinite, and Python refuses to read 4,300
 _MILLISECONDS = re.compile(rb"[1-9][0-9]{0,8}")
+_TIMES = "a whole number from 1 to 999999999"
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -57,7 +58,10 @@ class Headers:
         if not _MILLISECONDS.fullmatch(timeout_ms):
             given = timeout_ms.decode("latin-1")
             raise InvalidInput(
-                f"X-Request-Timeout-Ms must be a whole number from 1 to 999999999; given: {shown(given)}"
+                f"X-Request-Timeout-Ms must be {_TIMES}; given: {shown(given)}",
+                field="X-Request-Timeout-Ms",
+                limit=_TIMES,
+                value=named(given),
             )
         return min(most, int(timeout_ms) / 1000)
 

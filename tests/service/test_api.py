@@ -279,7 +279,7 @@ def test_scores_are_finite_for_every_finite_input(table_server: Server) -> None:
         ("sample", {"temperature": -1}, 422, "temperature: Input should be greater"),
         ("sample", {"temperature": "hot"}, 422, "temperature: Input should be a valid number; given: 'hot'"),
         ("interpolate", {"latents": [[1, 2, 3, 4]]}, 422, "latents has 1 row; at least 2 needed"),
-        ("interpolate", {}, 422, "give inputs or latents, and not both"),
+        ("interpolate", {}, 422, "inputs or latents is missing; at least 2 rows needed"),
         ("interpolate", {"latents": [[1, 2, 3, 4]] * 2, "steps": 1}, 422, "steps: Input should be greater"),
         ("interpolate", {"latents": [[1, 2, 3, 4]] * 3, "steps": 1024}, 413, "are 2047 points"),
         ("interpolate", {"latents": [[1, 2, 3, 4]] * 2, "method": "walk"}, 422, "method: Input should be 'slerp'"),
@@ -347,6 +347,12 @@ def test_a_seed_that_is_too_large_is_told_its_limit_whatever_parsers_make_of_it(
     told = table_server.client.post("/v2/models/encode/infer", content=json.dumps(v2)).json()["error"]
     assert told.startswith("seed: Input should be ")
     assert f"than or equal to {limit}; given: " in told
+
+
+def test_a_coding_that_changes_nothing_is_taken_in_any_case(table_server: Server) -> None:
+    """The names of codings have no case (RFC 9110, 8.4.1), under /v1 as under /v2."""
+    body = json.dumps({"inputs": table_rows(1).tolist()}).encode()
+    assert table_server.client.post("/v1/encode", content=body, headers={"Content-Encoding": "Identity"}).is_success
 
 
 def test_a_content_type_with_parameters_or_none_is_json(table_server: Server) -> None:

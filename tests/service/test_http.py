@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from service.errors import LengthRequired, NotAcceptable, ServiceError, TooLarge, UnsupportedMedia, named, shown
+from service.errors import (
+    InvalidInput,
+    LengthRequired,
+    NotAcceptable,
+    ServiceError,
+    TooLarge,
+    UnsupportedMedia,
+    named,
+    shown,
+)
 from service.http import media
 from service.http.headers import Headers
 
@@ -50,6 +59,17 @@ def test_blanks_around_a_value_are_no_part_of_it() -> None:
     found.check(100)
     assert found.timeout_s(9) == 0.5
     assert found.get(b"accept") == b"a/b"
+
+
+def test_a_time_that_is_none_is_refused_by_name_with_limit_and_value() -> None:
+    """A header is a field too."""
+    with pytest.raises(InvalidInput, match="X-Request-Timeout-Ms must be a whole number from 1") as refused:
+        headers((b"x-request-timeout-ms", b"soon")).timeout_s(9)
+    assert refused.value.facts == {
+        "field": "X-Request-Timeout-Ms",
+        "limit": "a whole number from 1 to 999999999",
+        "value": "soon",
+    }
 
 
 def test_a_refusal_does_not_repeat_what_it_refuses_without_end() -> None:
