@@ -1,11 +1,12 @@
 """
 One default for tables: how well it ranks anomalies on sixteen public tables, beside the figures of other detectors.
 
-    python -m benchmarks.one_class [--seeds 0,1,2]
+    python -m benchmarks.one_class [--seeds 0,1,2] [--folds 5]
 
 Protocol: a random half of the normal rows, at most 5,000, is learned from; the other half and all anomalies, at most
 5,000 each, are ranked. The fit is that of `vae-train fit` without options, but for `--test 0`, for the test rows are
-given: it deals calibration and validation rows out of the half that it gets. Nothing is chosen by table.
+given: it deals calibration and validation rows out of the half that it gets. Nothing is chosen by table. --folds: the
+same with that option of `fit`, an ensemble.
 Results are kept in --output, a line a fit; what is there is not measured again. Prints Markdown.
 
 --data is the folder of the tables, each with X and y, and of peers.csv: AUROC by table, seed and method.
@@ -37,11 +38,11 @@ from training.by_modules import scorer
 from training.data import from_arrays
 from training.defaults import default_config, default_options
 from training.fit import fit
-from training.models.mlp import VAE
+from training.models.mlp import VAE, ensemble
 from training.noise import noise_table
 from training.ranking import auroc
 from training.scorer import outputs_of, run_scorer
-from training.split import Fractions, split_rows
+from training.split import FOLD_SEEDS, Fractions, split_folds, split_rows
 
 Floats = NDArray[np.float64]
 
@@ -70,22 +71,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--data", type=Path, default=Path("../shared/data/adbench"))
     add("--seeds", default="0,1,2")
     add("--processes", type=int, default=2)
-    add("--output", type=Path, default=Path("build/one-class.jsonl"))
+    add("--folds", type=int, default=1)
+    add("--tables", default="", help="names, as 14_glass,43_WDBC (default: all)")
+    add("--output", type=Path, help="default build/one-class.jsonl, of several folds build/one-class-M-folds.jsonl")
     options = parser.parse_args(arguments)
     if not options.data.is_dir():
         print(f"{options.data} is not here: nothing is measured", file=sys.stderr)
         return 0
     seeds = [int(seed) for seed in options.seeds.split(",")]
     names = sorted((file.stem for file in options.data.glob("*.npz")), key=lambda name: int(name.split("_")[0]))
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    found = _kept(options.output)
+    names = [name for name in names if not options.tables or name in options.tables.split(",")]
+    folds = options.folds
+    output = options.output or Path("build") / ("one-class.jsonl" if folds == 1 else f"one-class-{folds}-folds.jsonl")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    found = _kept(output)
     wanted = [(name, seed) for seed in seeds for name in names if (name, seed) not in found]
     with ProcessPoolExecutor(options.processes, get_context("spawn")) as pool:
-        running = {pool.submit(measured, options.data / f"{name}.npz", seed): (name, seed) for name, seed in wanted}
+        running = {
+            pool.submit(measured, options.data / f"{name}.npz", seed, folds): (name, seed) for name, seed in wanted
+        }
         for done in as_completed(running):
             name, seed = running[done]
             found[name, seed] = done.result()
-            with options.output.open("a") as file:
+            with output.open("a") as file:
                 file.write(json.dumps({"table": name, "seed": seed, **found[name, seed]}) + "\n")
             print(f"{name}, seed {seed}: {100 * found[name, seed]['nll']:.1f}", file=sys.stderr)
     print("\n".join(lines(found, _peers(options.data / "peers.csv"), names, seeds)))
@@ -102,22 +110,24 @@ def dealt(file: Path, seed: int) -> tuple[Floats, Floats, Floats]:
     return x[normal[:half]], x[normal[half:]], x[strange[:MOST]]
 
 
-def measured(file: Path, seed: int) -> dict[str, Any]:
-    """AUROC by score kind, and of the nearest neighbour; CPU seconds of the fit, and its steps."""
+def measured(file: Path, seed: int, folds: int = 1) -> dict[str, Any]:
+    """AUROC by score kind, and of the nearest neighbour; CPU seconds of the fit, and its epochs."""
     torch.set_num_threads(1)
     learned, normal, strange = dealt(file, seed)
     inputs = from_arrays(file.stem, {"X": learned}).inputs
-    parts = split_rows(len(learned), Fractions(test=0.0), seed)
-    options = replace(default_options(inputs, len(parts.train)), seed=seed, threads=1)
-    start = time.process_time()
-    vae = VAE(inputs, default_config(inputs), seed)
-    result = fit(vae, learned[parts.train], learned[parts.validation], options)
-    seconds = time.process_time() - start
+    none = Fractions(test=0.0)
+    splits = [split_rows(len(learned), none, seed)] if folds == 1 else split_folds(len(learned), none, folds, seed)
+    start, epochs, members = time.process_time(), 0, list[VAE]()
+    for m, parts in enumerate(splits):
+        options = replace(default_options(inputs, len(parts.train)), seed=seed + m * FOLD_SEEDS, threads=1)
+        members.append(VAE(inputs, default_config(inputs), options.seed))
+        epochs += fit(members[-1], learned[parts.train], learned[parts.validation], options).epochs
+    vae, seconds = ensemble(members), time.process_time() - start
     eps = noise_table(vae.config.latent_dim, seed)[: Scoring().samples]
     wanted, engine = outputs_of(SCORE_OUTPUTS), scorer(vae)
     inside, outside = (run_scorer(engine, inputs, x, eps, wanted) for x in (normal, strange))
     found = {kind: auroc(score(kind, inside), score(kind, outside)) for kind in SCORE_OUTPUTS}
-    return {**found, NEAREST: nearest(learned, normal, strange), "seconds": seconds, "epochs": result.epochs}
+    return {**found, NEAREST: nearest(learned, normal, strange), "seconds": seconds, "epochs": epochs}
 
 
 def nearest(learned: Floats, normal: Floats, strange: Floats) -> float:

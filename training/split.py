@@ -19,6 +19,7 @@ Rows = NDArray[np.int64]
 
 MIN_ROWS = 20
 CALIBRATION = 0.15
+FOLD_SEEDS = 2**40  # from one fold to the next: no two seeds that people take have the seed of a fold in common
 MOST_HELD_OUT = 20000
 
 

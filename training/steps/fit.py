@@ -35,7 +35,7 @@ from training.likelihoods.choose import Family, as_they_are
 from training.models.mlp import VAE, VAEConfig, ensemble
 from training.output import next_version
 from training.parts import Dealing, Parts, Unseen, deal
-from training.split import CALIBRATION, Fractions
+from training.split import CALIBRATION, FOLD_SEEDS, Fractions
 from training.state import State
 from training.steps.reading import to_fit
 from training.steps.report import read_log, reported
@@ -56,9 +56,6 @@ class _Job:
     log: Path
     fold: int
     groups: Groups | None
-
-
-_FOLD_SEEDS = 2**40  # from one fold to the next: no two seeds that people take have the seed of a fold in common
 
 
 def run(options: Namespace) -> None:
@@ -145,7 +142,7 @@ def _job(options: Namespace, dataset: Dataset, fold: int, file: Path, log: Path,
     calibration = CALIBRATION if options.calibration is None else options.calibration
     fractions = Fractions(options.validation, calibration if options.folds == 1 else 0.0, options.test)
     dealing = Dealing(fractions, options.binarize, options.seed, options.folds)
-    seed = (options.seed + fold * _FOLD_SEEDS) % 2**63
+    seed = (options.seed + fold * FOLD_SEEDS) % 2**63
     usual = default_config(dataset.inputs)
     likelihood: Family = options.likelihood or usual.likelihood
     if options.binarize == "none":
