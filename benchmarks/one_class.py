@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
 from service.calibrated import Scoring
-from service.scores import SCORE_OUTPUTS, score
+from service.scores import PLAIN, score
 from training.by_modules import scorer
 from training.data import from_arrays
 from training.defaults import default_config, default_options
@@ -124,9 +124,9 @@ def measured(file: Path, seed: int, folds: int = 1) -> dict[str, Any]:
         epochs += fit(members[-1], learned[parts.train], learned[parts.validation], options).epochs
     vae, seconds = ensemble(members), time.process_time() - start
     eps = noise_table(vae.config.latent_dim, seed)[: Scoring().samples]
-    wanted, engine = outputs_of(SCORE_OUTPUTS), scorer(vae)
+    wanted, engine = outputs_of(PLAIN), scorer(vae)
     inside, outside = (run_scorer(engine, inputs, x, eps, wanted) for x in (normal, strange))
-    found = {kind: auroc(score(kind, inside), score(kind, outside)) for kind in SCORE_OUTPUTS}
+    found = {kind: auroc(score(kind, inside), score(kind, outside)) for kind in PLAIN}
     return {**found, NEAREST: nearest(learned, normal, strange), "seconds": seconds, "epochs": epochs}
 
 
