@@ -14,6 +14,7 @@ from service.bundle import open_bundle
 from service.errors import BundleError
 from tests.bundles import table_rows
 from tests.training.report_page import Page, epochs, material
+from tests.training.test_main import QUICK
 from training.__main__ import main
 from training.output import write
 from training.parts import Unseen
@@ -38,8 +39,8 @@ def test_fit_leaves_the_page_in_the_bundle_and_report_makes_it_again(
     x = table_rows(150)
     y = np.arange(150) >= 140
     np.savez(data, X=x, y=y.astype(int), columns=np.array(["speed", "pressure", "flow"]))
-    fit = ["fit", "--data", str(data), "--output", str(model), "--epochs", "3", "--hidden", "8", "--latent-dim", "2"]
-    assert main([*fit, "--draws", "8", "--threads", "1", "--quiet"]) == 0
+    fit = ["fit", "--data", str(data), "--output", str(model), *QUICK]
+    assert main([*fit, "--quiet"]) == 0
     report = open_bundle(model).report
     assert sorted(report) == ["fit.jsonl", "report.html"]
     assert [json.loads(line)["epoch"] for line in report["fit.jsonl"].splitlines()] == [1, 2, 3]

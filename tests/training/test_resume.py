@@ -251,7 +251,19 @@ def test_the_log_goes_on_without_double_epochs(tmp_path: Path) -> None:
 def test_a_fit_is_repeated_from_its_manifest(tmp_path: Path) -> None:
     """The configuration in the bundle is enough for a command that gives the same graphs."""
     data = write_csv(tmp_path / "rows.csv", 200, 0)
-    odd = ["--sigma", "shared", "--activation", "tanh", "--hidden", "8,4", "--batch-size", "50", "--validation", "0.2"]
+    odd = [
+        *PLAIN,
+        "--sigma",
+        "shared",
+        "--activation",
+        "tanh",
+        "--hidden",
+        "8,4",
+        "--batch-size",
+        "50",
+        "--validation",
+        "0.2",
+    ]
     odd += [
         "--learning-rate",
         "0.01",

@@ -101,7 +101,7 @@ def test_the_bundle_has_the_columns_of_the_schema(pumps: Path) -> None:
     assert {entry.family: entry.columns for entry in bundle.manifest.likelihood} == {
         "categorical": ("site",),
         "ordinal": ("grade",),
-        "student-t": ("speed", "seen"),
+        "gaussian": ("speed", "seen"),
         "negative-binomial": ("faults",),
         "bernoulli": ("running",),
     }
