@@ -10,18 +10,19 @@ import pytest
 
 from tests.bundles import IMAGE, TABLE, image_rows, make_bundle, table_rows
 from tests.server import Server
+from tests.shared import once
 
 
 @pytest.fixture(scope="session")
 def table_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three columns, Gaussian, calibrated on 200 rows. Not to be changed: see `own_bundle`."""
-    return make_bundle(tmp_path_factory.mktemp("models") / "pumps", TABLE, "gaussian", table_rows(400))
+    return once(tmp_path_factory, "pumps", lambda at: make_bundle(at / "pumps", TABLE, "gaussian", table_rows(400)))
 
 
 @pytest.fixture(scope="session")
 def image_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """2 x 3 pixels, Bernoulli, calibrated on 50 rows."""
-    return make_bundle(tmp_path_factory.mktemp("models") / "dots", IMAGE, "bernoulli", image_rows(100))
+    return once(tmp_path_factory, "dots", lambda at: make_bundle(at / "dots", IMAGE, "bernoulli", image_rows(100)))
 
 
 @pytest.fixture

@@ -77,13 +77,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="vae-train", description="Fit a VAE to data and make a bundle for vae-serve.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    _add_schema(commands.add_parser("schema", help="write down what each column of a table is taken for"))
-    _add_fit(commands.add_parser("fit", help="the whole way: fit, export, calibrate, evaluate, write a bundle"))
-    _add_evaluate(commands.add_parser("evaluate", help="measure a bundle on held-out rows"))
-    _add_calibrate(commands.add_parser("calibrate", help="write a new version of a bundle, with new calibration"))
-    _add_report(commands.add_parser("report", help="make the page of a bundle: what it learned, where it fails"))
-    _add_export(commands.add_parser("export", help="make a bundle from a checkpoint"))
+    add = parser.add_subparsers(dest="command", required=True).add_parser  # no short forms: --group is not --groups
+    _add_schema(add("schema", help="write down what each column of a table is taken for", allow_abbrev=False))
+    _add_fit(add("fit", help="the whole way: fit, export, calibrate, evaluate, write a bundle", allow_abbrev=False))
+    _add_evaluate(add("evaluate", help="measure a bundle on held-out rows", allow_abbrev=False))
+    _add_calibrate(add("calibrate", help="write a new version of a bundle, with new calibration", allow_abbrev=False))
+    _add_report(add("report", help="make the page of a bundle: what it learned, where it fails", allow_abbrev=False))
+    _add_export(add("export", help="make a bundle from a checkpoint", allow_abbrev=False))
     return parser
 
 

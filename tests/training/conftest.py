@@ -6,14 +6,15 @@ import pytest
 
 from service.bundle import Bundle
 from service.engine import Engine
+from tests.shared import once
 from tests.training.machines import fit_machines
 from tests.training.small import Fitted, fit_gappy, fit_table
 
 
 @pytest.fixture(scope="session")
-def fitted() -> Fitted:
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> Fitted:
     """A Gaussian VAE of a table, fitted for a moment, and its bundle. Not to be changed."""
-    return fit_table()
+    return once(tmp_path_factory, "fitted", lambda _: fit_table())
 
 
 @pytest.fixture(scope="session")
@@ -23,12 +24,12 @@ def engine(fitted: Fitted) -> Engine:
 
 
 @pytest.fixture(scope="session")
-def gappy() -> Fitted:
+def gappy(tmp_path_factory: pytest.TempPathFactory) -> Fitted:
     """A Gaussian VAE of a table with missing values, fitted for a moment, and its bundle. Not to be changed."""
-    return fit_gappy()
+    return once(tmp_path_factory, "gappy", lambda _: fit_gappy())
 
 
 @pytest.fixture(scope="session")
-def machines() -> Bundle:
+def machines(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The bundle of a table with a column of each kind, and missing values. Not to be changed."""
-    return fit_machines()
+    return once(tmp_path_factory, "machines", lambda _: fit_machines())
