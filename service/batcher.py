@@ -26,8 +26,9 @@ from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, Protocol, TypeVar
 
+from service.admission import Admission
 from service.calls import Call, Chunk, Key, Rows, gather, scatter
-from service.errors import InferenceFailed, NotReady, Overloaded, ServiceError, counted
+from service.errors import InferenceFailed, NotReady, ServiceError
 from service.pace import Pace
 from service.queues import Queues, Waiting
 from service.spent import SPENT
@@ -35,9 +36,7 @@ from service.spent import SPENT
 log = logging.getLogger("service.batcher")
 
 Key_contra = TypeVar("Key_contra", bound=Hashable, contravariant=True)
-_REOPEN = 7 / 8
 _COMPANY_S = 1.0  # after the last call that is not over the limit of a batch another one is looked for so long
-_COUNTED = "(a scored row counts once for each draw)"
 
 
 class Observer(Protocol[Key_contra]):
@@ -70,7 +69,6 @@ class Batcher(Generic[Key]):
         self._run = run
         self._observer = observer
         self._max_batch_rows = max_batch_rows
-        self._max_queue_rows = max_queue_rows
         self._max_batch_delay_s = max_batch_delay_s
         self._max_inline_s = max_inline_s
         self._max_chunk_rows = max_chunk_rows or max_batch_rows
@@ -79,46 +77,25 @@ class Batcher(Generic[Key]):
         self._company_until = -math.inf
         self._alone: deque[Chunk[Key]] = deque()  # what failed together, and is to run one by one
         self._pace: Pace[Key] = Pace()
+        self._admission = Admission(self._queues, self._pace, max_queue_rows)
         self._turn: asyncio.Handle | None = None  # of `_take_turn`, while it is to come
         self._lingering = False
         self._alarm: asyncio.TimerHandle | None = None  # of `_expire`
         self._alarm_at = math.inf  # at or before the first deadline
         self._idle = asyncio.Event()
         self._idle.set()
-        self._closed = self._full = False
+        self._closed = False
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
 
     def admit(self) -> None:
-        """
-        Raise what a call would be refused with now, before the work of parsing; else nothing.
+        """Raise what a call would be refused with now, before the work of parsing; else nothing."""
+        self._require_open()
+        self._admission.admit()
 
-        A full queue has room for one row again as soon as a batch has left it, and not for most calls: nearly all would
-        be parsed to be refused, in the time that those who wait need. So from a refusal on nobody is let in here before
-        an eighth of the queue is free.
-        """
-        self._check(1)
-        if self._full:
-            queued, most = self._queues.work, self._max_queue_rows
-            if queued <= _REOPEN * most:
-                self._full = False
-            else:
-                told = f"{counted(queued, 'row')} waiting {_COUNTED}; the queue of {most} was full"
-                raise self._overloaded(told, queued)
-
-    def _check(self, weight: int) -> None:
-        """Raise what a call of *weight* is refused with; one larger than the queue is taken when nothing waits."""
+    def _require_open(self) -> None:
         if self._closed:
             raise NotReady("the server is shutting down")
-        queued, most = self._queues.work, self._max_queue_rows
-        if queued and queued + weight > most:
-            self._full = queued > _REOPEN * most  # a large call alone does not shut out the others
-            told = f"{counted(queued, 'row')} waiting {_COUNTED}, and {weight} more would pass the limit of {most}"
-            raise self._overloaded(told, queued + weight)
-
-    def _overloaded(self, told: str, value: int) -> Overloaded:
-        retry_after_s = max(1, math.ceil(self._queues.work / self._pace.rate))
-        return Overloaded(told, retry_after_s, limit=self._max_queue_rows, value=value)
 
     def submit(self, key: Key, inputs: Rows, deadline: float, weight: int = 1) -> asyncio.Future[Rows]:
         """
@@ -129,7 +106,8 @@ class Batcher(Generic[Key]):
         Raises Overloaded or NotReady at once.
         """
         rows = len(next(iter(inputs.values())))
-        self._check(rows * weight)
+        self._require_open()
+        self._admission.check(rows * weight)
         answer: asyncio.Future[Rows] = self._loop.create_future()
         now = time.monotonic()
         if rows * weight <= self._max_batch_rows:

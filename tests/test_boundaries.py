@@ -29,6 +29,7 @@ LAYERS = (
     ("http.head", "http.protocol", "http.refusals", "judged", "oip.descriptions", "statistics", "vae"),
     ("anomaly",),
     ("batcher", "codec.slices", "metrics", "loader", "scored"),
+    ("admission",),
     ("explanations", "pace", "queues"),
     ("calls",),
     ("engine", "watch"),
@@ -287,7 +288,15 @@ def test_the_arrows_of_the_request_path_are_those_that_are_documented() -> None:
     assert of("service", imports("service.groups")) == {"calibrated", "calibration", "inputs", "manifest"}
     assert of("service", imports("service.descriptions")) == {"manifest", "replies"}
     assert not wire & of("service", imports("service.operations"))
-    assert of("service", imports("service.batcher")) == {"calls", "errors", "pace", "queues", "spent"}
+    assert of("service", imports("service.batcher")) == {
+        "admission",
+        "calls",
+        "errors",
+        "pace",
+        "queues",
+        "spent",
+    }
+    assert of("service", imports("service.admission")) == {"calls", "errors", "pace", "queues"}
     assert of("service", imports("service.queues")) == {"calls"}
     assert of("service", imports("service.calls")) == {"errors", "spent"}
     assert of("service", imports("service.bundle")) == {

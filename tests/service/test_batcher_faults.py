@@ -21,7 +21,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service import batcher, calls, queues
+from service import admission, batcher, calls, queues
 from service.calls import Rows
 from service.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded
 from tests.doubler import Doubler
@@ -223,7 +223,7 @@ def test_every_caller_gets_exactly_the_own_rows_or_the_own_error(trial: Trial) -
     assert verdict(batcher.Batcher, trial) is None
 
 
-CALLS, QUEUES, BATCHER = "calls.py", "queues.py", "batcher.py"
+CALLS, QUEUES, ADMISSION, BATCHER = "calls.py", "queues.py", "admission.py", "batcher.py"
 FAULTS: dict[str, tuple[str, str, str]] = {
     "rows are swapped": (CALLS, "array[at:end]", "array[::-1][at:end]"),
     "the chunks of a call are put together in the wrong order": (
@@ -239,10 +239,14 @@ FAULTS: dict[str, tuple[str, str, str]] = {
     ),
     "a cancelled caller breaks its neighbours": (CALLS, "if not call.answer.done():", "if True:"),
     "an exception ends the loop": (BATCHER, "            self._went_wrong()\n", "            raise\n"),
-    "requests are counted instead of rows at the door": (BATCHER, "self._check(rows * weight)", "self._check(1)"),
+    "requests are counted instead of rows at the door": (
+        BATCHER,
+        "self._admission.check(rows * weight)",
+        "self._admission.check(1)",
+    ),
     "requests are counted instead of rows in a batch": (QUEUES, "room -= rows * weight", "room -= 1"),
     "weights do not count": (QUEUES, "left * weight <= room", "left <= room"),
-    "the queue has no end": (BATCHER, "queued + weight > most", "False"),
+    "the queue has no end": (ADMISSION, "queued + weight > most", "False"),
     "departed callers are computed anyway": (QUEUES, "if call.answer.done() or now >= call.deadline:", "if False:"),
     "a chunk is lost at the limit of the batch": (QUEUES, "            if rows < left:\n", "            if False:\n"),
     "deadlines are measured on the wall clock": (BATCHER, "time.monotonic()", "time.time()"),
@@ -261,7 +265,7 @@ FAULTS: dict[str, tuple[str, str, str]] = {
 def broken(file: str, right: str, wrong: str) -> Make:
     """The batcher with a fault: *right* in the source of *file* replaced by *wrong*."""
     modules: dict[str, ModuleType] = {}
-    for name, module in ((CALLS, calls), (QUEUES, queues), (BATCHER, batcher)):
+    for name, module in ((CALLS, calls), (QUEUES, queues), (ADMISSION, admission), (BATCHER, batcher)):
         source = Path(str(module.__file__)).read_text("utf-8")
         if name == file:
             assert right in source, f"{right!r} is not in {file} any more: the fault must be put elsewhere"
@@ -271,7 +275,8 @@ def broken(file: str, right: str, wrong: str) -> Make:
         exec(compile(source, name, "exec"), made.__dict__)
     of_calls = {name: vars(modules[CALLS])[name] for name in ("Call", "Chunk", "gather", "scatter")}
     vars(modules[QUEUES]).update({name: of_calls[name] for name in ("Call", "Chunk")})
-    vars(modules[BATCHER]).update({**of_calls, "Queues": modules[QUEUES].Queues})
+    parts = {"Queues": modules[QUEUES].Queues, "Admission": modules[ADMISSION].Admission}
+    vars(modules[BATCHER]).update({**of_calls, **parts})
     make: Make = modules[BATCHER].Batcher
     return make
 

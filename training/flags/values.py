@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 
 def words(text: str) -> tuple[str, ...]:
@@ -75,7 +74,9 @@ def part(text: str) -> float:
 
 def positive(text: str) -> float:
     """A number above 0."""
-    return at_least(sys.float_info.min, float(text))
+    if not float(text) > 0:
+        raise argparse.ArgumentTypeError(f"{text} is too small: above 0")
+    return float(text)
 
 
 def widths(text: str) -> tuple[int, ...]:
@@ -89,5 +90,5 @@ def widths(text: str) -> tuple[int, ...]:
 def at_least(least: float, value: float) -> float:
     """*value*, which is at least *least*. Raises ArgumentTypeError where it is not."""
     if not value >= least:
-        raise argparse.ArgumentTypeError(f"{value:g} is too small")
+        raise argparse.ArgumentTypeError(f"{value:g} is too small: at least {least:g}")
     return value
