@@ -23,6 +23,7 @@ from service.inputs import Column, Inputs
 from service.manifest import Manifest
 from service.scores import FEATURE_OUTPUTS, PLAIN, score
 from tests.server import Server
+from tests.training.report_page import Page
 from training import checkpoint
 from training.__main__ import main
 from training.by_modules import scorer
@@ -32,6 +33,7 @@ from training.export import export_graphs
 from training.models.mlp import VAE, VAEConfig, alone, ensemble
 from training.output import write
 from training.parity import check_parity
+from training.report.material import Material
 from training.scorer import run_scorer
 from training.split import Fractions, split_folds, split_rows
 
@@ -232,6 +234,18 @@ def test_options_that_do_not_go_together_are_refused(
     """By their names."""
     assert main([*fit.arguments, "--output", str(tmp_path / "other"), *more]) == 2
     assert told in capsys.readouterr().err
+
+
+def test_the_report_ranks_rows_as_the_service_does(fit: Fit, engine: Engine, server: Server) -> None:
+    """Each model its own fold; the page tells of no threshold."""
+    x, strange = rows(20, 11), rows(5, 12) + 9
+    found = Material(fit.bundle, engine, x, None, strange, "some rows")
+    for part, p in zip((x, strange), found.p_values, strict=True):
+        reply = server.client.post("/v1/anomaly-score", json={"inputs": part.tolist()}).raise_for_status().json()
+        np.testing.assert_allclose(p, reply["p_values"], rtol=1e-6)
+    page = Page(fit.bundle.report["report.html"])
+    assert "Cross-conformal calibration has no threshold" in page.text
+    assert "threshold at alpha" not in page.text
 
 
 def test_one_fold_alone_is_no_bundle(fit: Fit, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from service.bundle import Bundle
 from service.calibrated import Calibrated
 from service.engine import Engine
+from service.ensemble import together
 from service.manifest import Manifest
 from training.baselines import thinned
-from training.scorer import chunks, draws_of, entries_of, run_scorer, scores_of
+from training.scorer import chunks, draws_of, entries_of, p_values_of, ranked_of, run_scorer
 
 Array = NDArray[np.generic]
 Floats = NDArray[np.float64]
@@ -105,9 +106,26 @@ class Material:
     def scores(self) -> tuple[Floats, Floats]:
         """The default score of `rows` and of `strange`, nats."""
         kind = self.manifest.scoring.kind
-        parts = [self.rows, self.strange]
-        found = [scores_of(self.bundle, self.engine, x, self.seed)[kind] if len(x) else np.zeros(0) for x in parts]
-        return found[0], found[1]
+        normal, strange = (together(kind, ranked) for ranked in self._ranked)
+        return normal, strange
+
+    @cached_property
+    def p_values(self) -> tuple[Floats, Floats]:
+        """Those of `rows` and of `strange`, as the service has them; NaN where a row lacks more than is calibrated."""
+        kind = self.manifest.scoring.kind
+        parts = zip((self.rows, self.strange), self._ranked, strict=True)
+        normal, strange = (p_values_of(self.bundle, x, ranked, kind) for x, ranked in parts)
+        return normal, strange
+
+    @cached_property
+    def _ranked(self) -> tuple[Floats, Floats]:
+        """What each member of an ensemble ranks `rows` and `strange` by: (M, n) each."""
+        kind, nothing = self.manifest.scoring.kind, np.zeros((self.manifest.members, 0))
+        normal, strange = (
+            ranked_of(self.bundle, self.engine, x, self.seed)[kind] if len(x) else nothing
+            for x in (self.rows, self.strange)
+        )
+        return normal, strange
 
     @cached_property
     def entry(self) -> Calibrated | None:

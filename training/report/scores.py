@@ -29,10 +29,12 @@ def scores(material: Material, inline: Inline) -> Section:
         return Section(ID, TITLE, missing="there are neither held-out rows nor calibration rows")
     reference = np.zeros(0) if entry is None else np.asarray(material.bundle.calibration[entry.key], np.float64)
     alpha = material.manifest.scoring.alpha
-    limit = calibration.threshold(reference, alpha) if len(reference) else None
+    # of folds each model ranks its own: there is no one threshold, and the reference is not in order
+    limit = None if entry is None or entry.folds else calibration.threshold(reference, alpha)
     panels = [_histogram(material, inline, reference, limit)]
-    if len(reference) and len(normal):
-        panels.append(_p_values(inline, reference, normal))
+    p = material.p_values[0]
+    if (p := p[~np.isnan(p)]).size:
+        panels.append(_p_values(inline, p, len(reference)))
     kind, k = material.manifest.scoring.kind, material.manifest.scoring.samples
     look = (
         f"The score {kind} with K = {k} draws, in nats: higher is more anomalous. Held-out normal rows should lie "
@@ -49,17 +51,19 @@ def scores(material: Material, inline: Inline) -> Section:
     if limit is not None:
         keys.append(Key("ink", f"threshold at alpha {alpha:g}: {number(limit)} nats", "dash"))
     note = "" if entry else "Without calibration rows there is no threshold, and the service offers no anomaly-score."
+    if entry is not None and entry.folds:
+        note = "Cross-conformal calibration has no threshold: p <= alpha decides, and each model ranks its own fold."
     tables = (_alphas(material),) if material.evaluation.get("false_alarms") else ()
-    return Section(ID, TITLE, look, _verdicts(material, limit), tuple(keys), tuple(panels), tables, note)
+    return Section(ID, TITLE, look, _verdicts(material), tuple(keys), tuple(panels), tables, note)
 
 
-def _verdicts(material: Material, limit: float | None) -> tuple[Verdict, ...]:
+def _verdicts(material: Material) -> tuple[Verdict, ...]:
     found = list(false_alarm_verdict(material))
-    _, strange = material.scores
-    if limit is not None and len(strange):
-        caught = float((strange > limit).mean())
-        alpha = material.manifest.scoring.alpha
-        found.append(Verdict(f"At alpha {alpha:g} the threshold catches {percent(caught)} of the labelled anomalies."))
+    _, p = material.p_values
+    alpha, entry = material.manifest.scoring.alpha, material.entry
+    if entry is not None and entry.rows >= calibration.rows_needed(alpha) and len(p):
+        caught = float((p <= alpha).mean())
+        found.append(Verdict(f"At alpha {alpha:g} {percent(caught)} of the labelled anomalies are flagged."))
     return tuple(found)
 
 
@@ -137,12 +141,12 @@ def _histogram(material: Material, inline: Inline, reference: Floats, limit: flo
     return Panel(inline(figure, alt), words, "double")
 
 
-def _p_values(inline: Inline, reference: Floats, normal: Floats) -> Panel:
+def _p_values(inline: Inline, p: Floats, calibrated: int) -> Panel:
     """The distribution of the p-values of normal rows: the diagonal, where calibration holds."""
-    p = np.sort(calibration.p_values(reference, normal))
+    p = np.sort(p)
     figure, axes = plot("P-values of held-out normal rows", "p", "share of rows up to p", height=2.45)
     # the two-sample Kolmogorov-Smirnov band: 1.358 is the 95 % point of its limit
-    band = 1.358 * math.sqrt(1 / len(reference) + 1 / len(normal))
+    band = 1.358 * math.sqrt(1 / calibrated + 1 / len(p))
     axes.fill_between([0, 1], [-band, 1 - band], [band, 1 + band], color=MUTED, alpha=0.18, linewidth=0)
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8)
     share = np.arange(1, len(p) + 1) / len(p)
