@@ -18,6 +18,9 @@ ScoreKind = Literal["nll", "neg_elbo", "reconstruction", "kl", "latent", "typica
 ALL: Final = "all"
 """The group of all rows."""
 
+ALPHAS: Final = (0.1, 0.05, 0.01, 0.005, 0.001)
+"""The usual ones, which thresholds are listed for."""
+
 MIN_ALPHA: Final = 1e-9  # a billion calibration rows
 Alpha = Annotated[float, Field(ge=MIN_ALPHA, lt=1)]
 

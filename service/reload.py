@@ -13,7 +13,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Literal, NamedTuple
 
 from service.bundle import MANIFEST
-from service.errors import BundleError, StartError
+from service.calibrated import ALL, ALPHAS
+from service.calibration import rows_needed
+from service.errors import BundleError, StartError, counted
 from service.inputs import Column
 from service.loader import Loaded, load
 from service.manifest import Manifest
@@ -133,7 +135,33 @@ def unfit(new: Manifest, old: Manifest) -> str | None:
     missing = [op for op in old.capabilities.operations if op not in new.capabilities.operations]
     if missing:
         return f"has no operation {missing[0]}, which the version that is served has; restart the service to drop it"
+    return _scores_lost(new, old)
+
+
+def _scores_lost(new: Manifest, old: Manifest) -> str | None:
+    """
+    Which of the scores of *old* *new* has not, or has too few calibration rows for.
+
+    Of the usual alphas those count that are not below the default of *old*: a version that was calibrated on somewhat
+    fewer rows may lose smaller ones.
+    """
+    rows = _complete_rows(new)
+    for (kind, samples), before in _complete_rows(old).items():
+        score = f"the score {kind} with {samples} samples"
+        if (now := rows.get((kind, samples))) is None:
+            return f"has not {score}, which the version that is served has; restart the service to drop it"
+        for alpha in (alpha for alpha in ALPHAS if alpha >= old.scoring.alpha):
+            if now < (needed := rows_needed(alpha)) <= before:
+                return (
+                    f"{score} has {counted(now, 'calibration row')}, too few for alpha {alpha:g}, which needs {needed} "
+                    "and which the version that is served can be asked for; restart the service to lose it"
+                )
     return None
+
+
+def _complete_rows(manifest: Manifest) -> dict[tuple[str, int], int]:
+    """How many calibration rows that miss nothing there are of each score, by kind and samples."""
+    return {(e.kind, e.samples): e.rows for e in manifest.calibrated if e.group == ALL and not e.mask_bin}
 
 
 def _rows(manifest: Manifest) -> tuple[object, ...]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from service import calibration
 from service.bundle import Arrays
-from service.calibrated import Calibrated, Groups, ScoreKind, Threshold
+from service.calibrated import ALPHAS, Calibrated, Groups, ScoreKind, Threshold
 from service.engine import Engine
 from service.ensemble import Ensemble, together
 from service.groups import groups_of
@@ -29,7 +29,6 @@ Array = NDArray[np.generic]
 
 KINDS: Final[tuple[ScoreKind, ...]] = get_args(ScoreKind)
 SAMPLES: Final = (1, 16, 64)
-ALPHAS: Final = (0.1, 0.05, 0.01, 0.005, 0.001)
 FEATURE_BYTES: Final = 192 * 1024
 """What the per-feature scores of one bundle may weigh. They are thinned before they are heavier than that."""
 

@@ -17,13 +17,12 @@ from pydantic import JsonValue
 
 from service import calibration
 from service.bundle import Bundle
-from service.calibrated import ALL
+from service.calibrated import ALL, ALPHAS
 from service.engine import Engine
 from service.ensemble import p_values, together
 from service.groups import NONE, Grouping
 from service.inputs import Inputs
 from training import masks
-from training.calibrate import ALPHAS
 from training.contest import contest
 from training.labelled import choices
 from training.ranking import auroc
@@ -107,10 +106,10 @@ def bounds(
     reconstruction, latent = np.concatenate(log_px_z), np.concatenate(kl)
     return {
         "draws": draws,
-        "elbo": _mean(reconstruction - latent),
-        "reconstruction": _mean(reconstruction),
-        "kl": _mean(latent),
-        "log_px": _mean(np.concatenate(log_px)),
+        "elbo": mean_of(reconstruction - latent),
+        "reconstruction": mean_of(reconstruction),
+        "kl": mean_of(latent),
+        "log_px": mean_of(np.concatenate(log_px)),
     }
 
 
@@ -189,6 +188,7 @@ def beta_binomial_interval(m: int, a: int, b: int, level: float = 0.9) -> tuple[
     return int(np.searchsorted(below, tail)), min(m, int(np.searchsorted(below, 1 - tail)))
 
 
-def _mean(values: Floats) -> dict[str, JsonValue]:
+def mean_of(values: Floats) -> dict[str, JsonValue]:
+    """The mean of *values*, (n,), and its standard error, None of one value."""
     error = float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
     return {"mean": float(values.mean()), "standard_error": error}

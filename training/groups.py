@@ -36,7 +36,11 @@ def groups_by(column: str | None, inputs: Inputs, x: NDArray[np.generic], known:
         return _whole(column, np.asarray(x[:, inputs.names.index(column)], np.float64), known)
     if found.kind not in _NAMED:
         able = ", ".join((*_NAMED, *_WHOLE))
-        raise DataError(f"--groups {column}: the column is {found.kind}; groups are by one that is {able}")
+        told = f"--groups {column}: the column is {found.kind}; groups are by one that is {able}"
+        values = np.asarray(x[:, inputs.names.index(column)], np.float64)
+        if (values[~np.isnan(values)] % 1 == 0).all():
+            told += "; it has whole numbers alone: a schema can make it one of these (vae-train schema)"
+        raise DataError(told)
     levels = levels_of_column(found)
     _check(column, levels)
     names = list(found.vocabulary or ("0", "1"))

@@ -22,6 +22,8 @@ import numpy as np
 import pytest
 
 from service.app import App, create_app
+from service.bundle import open_bundle
+from service.reload import unfit
 from service.settings import Settings
 from service.watch import Watch
 from tests.bundles import TABLE, edit_manifest, make_bundle, publish, reseal, table_rows
@@ -223,6 +225,33 @@ def test_an_unfit_version_is_refused_with_its_reason_and_the_old_one_stays(
     told = reload(server)
     assert (told["result"], told["before"]["version"], told["model"]["version"]) == ("swapped", 1, good)
     assert "Traceback" not in "".join(server.log)
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        (11, "has 11 calibration rows, too few for alpha 0.05, which needs 19"),
+        (98, "has 98 calibration rows, too few for alpha 0.01, which needs 99"),
+        (99, None),
+    ],
+)
+def test_a_version_with_too_few_calibration_rows_for_what_is_asked_now_is_refused(
+    odd_and_even: tuple[Path, Path], rows: int, reason: str | None
+) -> None:
+    """Down to the default alpha, 0.01; with fewer rows than before it is taken as long as that can be asked for."""
+    old = open_bundle(odd_and_even[0]).manifest
+    assert min(entry.rows for entry in old.calibrated) > 99
+    few = tuple(entry.model_copy(update={"rows": rows}) for entry in old.calibrated)
+    found = unfit(old.model_copy(update={"calibrated": few}), old)
+    assert found is None if reason is None else found is not None and reason in found
+
+
+def test_a_version_without_a_score_that_is_answered_now_is_refused(odd_and_even: tuple[Path, Path]) -> None:
+    """By its kind and its draws."""
+    old = open_bundle(odd_and_even[0]).manifest
+    less = tuple(entry for entry in old.calibrated if (entry.kind, entry.samples) != ("kl", 64))
+    assert "has not the score kl with 64 samples" in str(unfit(old.model_copy(update={"calibrated": less}), old))
+    assert unfit(old, old.model_copy(update={"calibrated": less})) is None
 
 
 def test_an_unfit_version_is_told_of_once_and_tried_again_when_it_changes(

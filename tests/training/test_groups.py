@@ -107,6 +107,14 @@ def test_a_column_that_makes_no_groups_is_refused(column: str, reason: str) -> N
         groups_by(column, image, X)
 
 
+def test_whole_numbers_that_were_taken_for_measurements_are_told_what_would_do() -> None:
+    """A guess never makes a column of integers; a schema does."""
+    x = X.copy()
+    x[:, 0] = np.arange(len(x))
+    with pytest.raises(DataError, match="it has whole numbers alone: a schema can make it one of these"):
+        groups_by("speed", INPUTS, x)
+
+
 PLAIN = Inputs(kind="table", shape=(3,), dtype="float64", columns=(Column(name="a"), SITE, Column(name="b")), clamp=1e3)
 GROUPS = groups_by("site", PLAIN, np.zeros((1, 3)))
 

@@ -39,13 +39,15 @@ def write_bundle(options: Namespace, model_dir: Path, bundle: Bundle) -> None:
     scoring, calibrated = bundle.manifest.scoring, bundle.manifest.calibrated
     if not calibrated:
         warn("no calibration rows: this bundle has no anomaly-score")
-    elif calibrated[0].rows < (needed := rows_needed(scoring.alpha)):
+        return
+    needed = rows_needed(scoring.alpha)
+    if calibrated[0].rows < needed:
         warn(
             f"{calibrated[0].rows} calibration rows are too few for alpha {scoring.alpha}, the default, which needs "
             f"{needed}: requests must name an alpha of {_least_alpha(calibrated[0].rows):g} or more, or is_anomaly is "
             "null; more calibration rows help"
         )
-    elif few := _few(bundle.manifest, needed):
+    if few := _few(bundle.manifest, needed):
         warn(
             f"groups with fewer than the {needed} calibration rows that alpha {scoring.alpha}, the default, needs: "
             f"{', '.join(few)}; their rows are judged by those of all groups, and replies say so"
