@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -32,14 +31,14 @@ from numpy.typing import NDArray
 
 from benchmarks.one_class import dealt
 from benchmarks.serving.page import replace
+from benchmarks.vae_train import vae_train
 from service.bundle import Bundle, open_bundle
 from service.engine import Engine
 from service.explanations import Explanations
 from training.data import load
 from training.densities import ProbabilisticPCA, Standard
-from training.errors import TrainingError
 from training.parts import Dealing, Parts, deal
-from training.scorer import run_scorer
+from training.scorer import entries_of, run_scorer
 
 Floats = NDArray[np.float64]
 Whole = NDArray[np.int64]
@@ -131,10 +130,7 @@ def fitted(learned: Floats, output: Path, more: Sequence[str]) -> tuple[Bundle, 
     rows = output / "rows.npz"
     if not (output / "1").is_dir():
         np.savez(rows, X=learned)
-        command = ["fit", f"--data={rows}", f"--output={output}", "--test=0", "--threads=1", "--quiet", *more]
-        done = subprocess.run([sys.executable, "-m", "training", *command], stdout=subprocess.DEVNULL, check=False)
-        if done.returncode:
-            raise TrainingError(f"the fit to {rows} ended with {done.returncode}")
+        vae_train("fit", f"--data={rows}", f"--output={output}", "--test=0", "--threads=1", "--quiet", *more)
     bundle = open_bundle(output / "1")
     return bundle, deal(load(str(rows)), Dealing.of(bundle.manifest.training))
 
@@ -175,8 +171,7 @@ def _places(values: Floats) -> Floats:
 def of_bundle(bundle: Bundle, x: Floats) -> dict[str, Floats]:
     """How surprising each column of rows *x*, (m, C), is to the bundle: (m, C) each."""
     manifest, explanations = bundle.manifest, Explanations(bundle)
-    scoring = manifest.scoring
-    entry = next(e for e in manifest.calibrated if (e.kind, e.samples) == (scoring.kind, scoring.samples))
+    entry = entries_of(manifest, manifest.scoring.kind)[0]
     wanted = (*explanations.outputs(entry.kind, "kind"), "lower", "upper")
     outputs = run_scorer(Engine(bundle.graphs, threads=1), manifest.inputs, x, bundle.eps[: entry.samples], wanted)
     served = np.empty(x.shape)

@@ -26,7 +26,7 @@ from pythae.trainers import BaseTrainer, BaseTrainerConfig
 from pythae.trainers.training_callbacks import TrainingCallback
 
 
-class Clock(TrainingCallback):  # type: ignore[misc]
+class Clock(TrainingCallback):  # type: ignore[misc]  # pythae has no types
     """Seconds of the steps of each epoch."""
 
     def __init__(self) -> None:

@@ -42,7 +42,7 @@ from training.models.mlp import VAE, ensemble
 from training.noise import noise_table
 from training.ranking import auroc
 from training.scorer import outputs_of, run_scorer
-from training.split import FOLD_SEEDS, Fractions, split_folds, split_rows
+from training.split import Fractions, seed_of_fold, split_folds, split_rows
 
 Floats = NDArray[np.float64]
 
@@ -119,7 +119,7 @@ def measured(file: Path, seed: int, folds: int = 1) -> dict[str, Any]:
     splits = [split_rows(len(learned), none, seed)] if folds == 1 else split_folds(len(learned), none, folds, seed)
     start, epochs, members = time.process_time(), 0, list[VAE]()
     for m, parts in enumerate(splits):
-        options = replace(default_options(inputs, len(parts.train)), seed=seed + m * FOLD_SEEDS, threads=1)
+        options = replace(default_options(inputs, len(parts.train)), seed=seed_of_fold(seed, m), threads=1)
         members.append(VAE(inputs, default_config(inputs), options.seed))
         epochs += fit(members[-1], learned[parts.train], learned[parts.validation], options).epochs
     vae, seconds = ensemble(members), time.process_time() - start

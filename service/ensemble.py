@@ -64,6 +64,9 @@ def together(kind: str, scores: Floats) -> Floats:
 
 def members_of(outputs: Mapping[str, Array], members: int) -> Iterator[dict[str, Array]]:
     """The scorer's outputs of each member by itself, as its own scorer has them."""
+    if members == 1:
+        yield dict(outputs)
+        return
     for m in range(members):
         part = {name: array for name, array in outputs.items() if name not in _BY_MEMBER}
         for name in _BY_MEMBER:

@@ -127,7 +127,7 @@ class Explanations:
         """
         For each window of *x*, (B, C), its *most* surprising sensors: the largest excess first, or else the most nats.
 
-        None for rows that are no windows. A missing reading has no part.
+        Nothing for rows that are no windows. A missing reading has no part.
         """
         if self._windows is None:
             return [[] for _ in x]

@@ -176,7 +176,7 @@ class Manifest(Part):
     def _check_members(self) -> None:
         scorer = self.graphs.get("scorer")
         for tensor in () if scorer is None else scorer.outputs:
-            if tensor.name in ("kl", "mu") and tensor.shape[-1] != self.members * self.latent.dim:
+            if tensor.name in ("kl", "mu") and tensor.shape[-1:] != (self.members * self.latent.dim,):
                 raise ValueError(
                     f"graph scorer: {tensor.name} is {tensor.shape}, of {self.members} members with {self.latent.dim} "
                     "latents each"

@@ -18,13 +18,10 @@ Rate = tuple[Probability, Probability]
 Value = float | str
 
 
-class MissingValues(Reply):
-    """A row with missing values: it is judged by calibration rows that miss about as many."""
+class _OwnThreshold(Reply):
+    """A row that has a threshold of its own."""
 
     row: int = Field(ge=0, description="its index in the request, from 0", examples=[1])
-    share: float = Field(
-        gt=0, le=1, description="of the columns that may be missing: how many are, as a share", examples=[0.25]
-    )
     threshold: float | None = Field(
         description="what its score must exceed for is_anomaly, in nats; null when the calibration rows are too few",
         examples=[16.2],
@@ -35,22 +32,21 @@ class MissingValues(Reply):
     )
 
 
-class GroupedRow(Reply):
+class MissingValues(_OwnThreshold):
+    """A row with missing values: it is judged by calibration rows that miss about as many."""
+
+    share: float = Field(
+        gt=0, le=1, description="of the columns that may be missing: how many are, as a share", examples=[0.25]
+    )
+
+
+class GroupedRow(_OwnThreshold):
     """By which calibration rows a row is judged, where they are in groups: its p-value and its threshold are theirs."""
 
-    row: int = Field(ge=0, description="its index in the request, from 0", examples=[1])
     group: str = Field(
         description="one of manifest.groups.names, or all where that row's group has too few calibration rows, or is "
         "not known (see reason)",
         examples=["site=north"],
-    )
-    threshold: float | None = Field(
-        description="what its score must exceed for is_anomaly, in nats; null when the calibration rows are too few",
-        examples=[16.2],
-    )
-    false_alarm_rate: Rate | None = Field(
-        description="lower and upper end of the central 90 % interval of this threshold's real rate; null with it",
-        examples=[[0.0287, 0.071]],
     )
     reason: str | None = Field(
         description="why it is judged by all rows, and not by those of its group; null where it is",

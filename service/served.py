@@ -39,8 +39,9 @@ class Served:
         self.vae = vae
         self.manifest = manifest
         self.rows = Rows(RowSpec.inputs(manifest), RowSpec.latents(manifest))
-        columns = manifest.inputs.columns
-        self.table = None if columns is None else Table(columns)  # of the rows that are made of a series, not its own
+        self.table = self.rows.inputs.table  # what rows are written by in replies
+        if manifest.inputs.windows is not None:  # whose rows are made of the readings that are sent
+            self.table = Table(manifest.inputs.columns or ())
         self.max_rows = max_request_rows
         self.model = {"name": manifest.name, "version": manifest.version, "bundle_id": vae.bundle.bundle_id}
 

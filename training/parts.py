@@ -40,8 +40,7 @@ class Dealing:
 
     def as_json(self) -> dict[str, JsonValue]:
         """For the manifest."""
-        found = cast("dict[str, JsonValue]", asdict(self))
-        return found if self.folds > 1 else {name: value for name, value in found.items() if name != "folds"}
+        return cast("dict[str, JsonValue]", asdict(self))
 
     @classmethod
     def of(cls, training: Mapping[str, JsonValue]) -> Dealing:

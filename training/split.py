@@ -19,8 +19,9 @@ Rows = NDArray[np.int64]
 
 MIN_ROWS = 20
 CALIBRATION = 0.15
-FOLD_SEEDS = 2**40  # from one fold to the next: no two seeds that people take have the seed of a fold in common
 MOST_HELD_OUT = 20000
+
+_FOLDS, _MEMBER = 16, 17  # streams of the seed; `split_rows` has 1
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,11 @@ class Split:
     test: Rows
 
 
+def seed_of_fold(seed: int, fold: int) -> int:
+    """The seed of the fit of a fold; that of the first is *seed*. No two seeds that people take have one in common."""
+    return (seed + fold * 2**40) % 2**63
+
+
 def split_folds(rows: int, fractions: Fractions, folds: int, seed: int, test_given: bool = False) -> tuple[Split, ...]:
     """
     Deal *rows* out once for each member of an ensemble: all rows but the test rows are calibration rows of one of them.
@@ -59,12 +65,12 @@ def split_folds(rows: int, fractions: Fractions, folds: int, seed: int, test_giv
     """
     whole = split_rows(rows, Fractions(fractions.validation, 0.0, fractions.test), seed, test_given)
     rest = np.setdiff1d(np.arange(rows), whole.test)
-    dealt = np.array_split(np.random.default_rng([seed, 16]).permutation(rest), folds)
+    dealt = np.array_split(np.random.default_rng([seed, _FOLDS]).permutation(rest), folds)
     if len(dealt[-1]) < 2 or len(rest) - len(dealt[0]) <= len(whole.validation):
         raise DataError(f"--folds {folds}: too many for {counted(len(rest), 'row')} that are not test rows")
     found = []
     for m, fold in enumerate(dealt):
-        others = np.random.default_rng([seed, 17, m]).permutation(np.setdiff1d(rest, fold))
+        others = np.random.default_rng([seed, _MEMBER, m]).permutation(np.setdiff1d(rest, fold))
         validation, train = np.split(others, [len(whole.validation)])
         found.append(Split(np.sort(train), np.sort(validation), np.sort(fold), whole.test))
     return tuple(found)

@@ -114,8 +114,7 @@ class Stepper:
         """
         Ascend the bound of *batch*.
 
-        Returns the sum of their bounds, a scalar, or None when the step was skipped, in all
-        processes alike.
+        Returns the sum of their bounds, a scalar, or None when the step was skipped, in all processes alike.
         """
         v, eps = batch.v, batch.eps
         weighted, bound = self._bound(v, eps, beta, batch.u)

@@ -18,6 +18,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for table in refits.tables(options.data):
             name = table.name.split(":")[0]
             file = options.output / f"dealt-{name.replace(' ', '-')}.jsonl"
-            _each(file, options.splits or 200, until, lambda s, t=table: refits.dealt(t, s, options.epochs))  # type: ignore[misc]
+            _each(file, options.splits or 200, until, partial(refits.dealt, table, epochs=options.epochs))
     return 0
 
 

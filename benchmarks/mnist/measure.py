@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 import time
@@ -11,15 +10,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from benchmarks.mnist.bound import bounds
 from benchmarks.mnist.images import test_images
 from benchmarks.mnist.runs import Run
 from benchmarks.serving import machine
 from training.checkpoint import Checkpoint
+from training.evaluate import mean_of
 
 
 def measured(
@@ -45,8 +43,8 @@ def measured(
         "run": run.slug,
         "images": len(x),
         "draws": draws,
-        "log_px": _mean(found.log_px),
-        "elbo": _mean(found.elbo),
+        "log_px": mean_of(found.log_px),
+        "elbo": mean_of(found.elbo),
         "active_units": found.active_units,
         "latents": vae.config.latent_dim,
         "fits": [{**_result(fit), "device": _environment(fit)["device"]} for fit in fits],
@@ -67,7 +65,3 @@ def _result(fit: Checkpoint) -> dict[str, Any]:
 def _environment(fit: Checkpoint) -> dict[str, Any]:
     found: Any = fit.training["environment"]
     return dict(found)
-
-
-def _mean(values: NDArray[np.float64]) -> dict[str, float]:
-    return {"mean": float(values.mean()), "standard_error": float(values.std(ddof=1)) / math.sqrt(len(values))}

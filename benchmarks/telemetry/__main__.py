@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import subprocess
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
@@ -28,6 +27,7 @@ from benchmarks.telemetry import page
 from benchmarks.telemetry.delays import faulty, tally, watch
 from benchmarks.telemetry.detectors import Detector, Reference, Served, references
 from benchmarks.telemetry.machine import FAULTS, SENSORS, readings
+from benchmarks.vae_train import vae_train
 from service.bundle import open_bundle
 from tests.server import Server
 from training.data import read_numpy
@@ -83,12 +83,9 @@ def fitted(data: Path, folder: Path, name: str, options: Namespace) -> Path:
     """The bundle of one of FITS, fitted now or before."""
     model = folder / name.lower().replace(" ", "-")
     if not (model / "1").is_dir():
-        command = ["fit", f"--data={data}", f"--output={model}", f"--window={LENGTH}", f"--stride={STRIDE}"]
-        command += [*FITS[name], f"--seed={options.seed}", "--threads=1", "--quiet", *options.fit]
-        print("vae-train", *command, file=sys.stderr, flush=True)
-        done = subprocess.run([sys.executable, "-m", "training", *command], stdout=subprocess.DEVNULL, check=False)
-        if done.returncode:
-            raise TrainingError(f"the fit of {name} ended with {done.returncode}")
+        cut = f"--window={LENGTH}", f"--stride={STRIDE}"
+        more = *FITS[name], f"--seed={options.seed}", "--threads=1", "--quiet", *options.fit
+        vae_train("fit", f"--data={data}", f"--output={model}", *cut, *more)
     return model / "1"
 
 

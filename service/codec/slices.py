@@ -132,9 +132,9 @@ def _read_rows(
         if cut == end:
             break
         comma = _COMMA.match(body, cut, end)
-        if comma is None or (
-            rows > spec.most_sent(most) and read_part is _records
-        ):  # what is no number is not bounded by the body
+        if comma is None:
+            return None
+        if read_part is _records and rows > spec.most_sent(most):  # what is no number is not bounded by the body
             return None
         at = comma.end()
         yield

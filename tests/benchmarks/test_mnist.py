@@ -149,7 +149,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         name: generator.integers(0, 2, (rows, 784), dtype=np.uint8)
         for name, rows in (("train", 80), ("valid", 20), ("test", 40))
     }
-    np.savez(folder / "binarized_mnist" / "binarized_mnist.npz", **parts)  # type: ignore[arg-type]
+    train, valid, test = parts.values()
+    np.savez(folder / "binarized_mnist" / "binarized_mnist.npz", train=train, valid=valid, test=test)
     return folder
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,8 +56,9 @@ def test_a_table_is_fitted_by_the_defaults_and_by_what_is_asked_for(tmp_path: Pa
     assert {part.family for part in first.likelihood} == {"student-t"}
     assert (second.latent.prior, second.capabilities.kl) == ("standard-normal", "analytic")
     assert {part.family for part in second.likelihood} == {"gaussian"}
-    assert second.training["model"]["sigma_floor"] == 0.01  # type: ignore[index,call-overload]
-    assert second.training["options"]["importance_samples"] == 3  # type: ignore[index,call-overload]
+    taken: Any = second.training
+    assert taken["model"]["sigma_floor"] == 0.01
+    assert taken["options"]["importance_samples"] == 3
 
 
 @pytest.mark.parametrize("floor", ["0", "0.0001", "1.5", "nan"])

@@ -8,7 +8,7 @@ import pytest
 
 from tests.training.test_fit import model, rows
 from training.fit import FitOptions, fit
-from training.schedule import share
+from training.schedule import Schedule, share
 from training.validation import Record
 
 
@@ -28,12 +28,12 @@ def test_a_cosine_falls_to_two_percent_and_a_constant_does_not() -> None:
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "constant", "ladder"])
-def test_the_log_has_the_rate_of_the_schedule(schedule: str) -> None:
+def test_the_log_has_the_rate_of_the_schedule(schedule: Schedule) -> None:
     """That of the last step of each epoch."""
     x, records = rows(100), list[Record]()
-    options = FitOptions(epochs=5, batch_size=25, learning_rate=1e-2, schedule=schedule)  # type: ignore[arg-type]
+    options = FitOptions(epochs=5, batch_size=25, learning_rate=1e-2, schedule=schedule)
     fit(model(x), x, x, options, log=records.append)
-    expected = [share(schedule, k + 0.75, (k + 0.75) / 5) for k in range(5)]  # type: ignore[arg-type]
+    expected = [share(schedule, k + 0.75, (k + 0.75) / 5) for k in range(5)]
     assert [record["learning_rate"] / 1e-2 for record in records] == pytest.approx(expected)
 
 

@@ -35,7 +35,7 @@ from training.likelihoods.choose import Family, as_they_are
 from training.models.mlp import VAE, VAEConfig, ensemble
 from training.output import next_version
 from training.parts import Dealing, Parts, Unseen, deal
-from training.split import CALIBRATION, FOLD_SEEDS, Fractions
+from training.split import CALIBRATION, Fractions, seed_of_fold
 from training.state import State
 from training.steps.reading import to_fit
 from training.steps.report import read_log, reported
@@ -78,7 +78,10 @@ def run(options: Namespace) -> None:
         fitted = [_fitted(options, job, fabric, None if options.checkpoint else version) for job in jobs]
         devices.leave()
         if fabric.is_global_zero:  # it does the rest by itself, and nobody waits for it
-            _write(options, jobs, fitted, name, version, fabric)
+            free = next_version(options.output)
+            if free != version:
+                warn(f"version {version} was written meanwhile; this fit becomes version {free}")
+            _write(options, jobs, fitted, name, free, fabric)
 
 
 def _write(
@@ -126,6 +129,11 @@ def _jobs(options: Namespace, file: Path, log: Path, fabric: Fabric) -> list[_Jo
     dataset = to_fit(options, fabric.is_global_zero)
     if folds > 1 and dataset.places is not None:
         raise FitError(f"--folds {folds}: windows of a series cannot be dealt out in folds: leave it away")
+    likelihood: Family = options.likelihood or default_config(dataset.inputs).likelihood
+    if options.binarize == "none":
+        for rows in (dataset.x, dataset.test):
+            if rows is not None:
+                require_support(rows, dataset.inputs, likelihood, options.levels)
     files, logs = _by_fold(file, folds), _by_fold(log, folds)
     return [_job(options, dataset, fold, files[fold], logs[fold], fabric) for fold in range(folds)]
 
@@ -142,13 +150,8 @@ def _job(options: Namespace, dataset: Dataset, fold: int, file: Path, log: Path,
     calibration = CALIBRATION if options.calibration is None else options.calibration
     fractions = Fractions(options.validation, calibration if options.folds == 1 else 0.0, options.test)
     dealing = Dealing(fractions, options.binarize, options.seed, options.folds)
-    seed = (options.seed + fold * FOLD_SEEDS) % 2**63
     usual = default_config(dataset.inputs)
     likelihood: Family = options.likelihood or usual.likelihood
-    if options.binarize == "none":
-        for rows in (dataset.x, dataset.test):
-            if rows is not None:
-                require_support(rows, dataset.inputs, likelihood, options.levels)
     groups = groups_by(options.groups, dataset.inputs, dataset.x)
     made_of = dataset.hash
     parts = deal(dataset, dealing, use_up=options.folds == 1, fold=fold)
@@ -175,7 +178,7 @@ def _job(options: Namespace, dataset: Dataset, fold: int, file: Path, log: Path,
         warmup_epochs=length.warmup_epochs if options.warmup_epochs is None else options.warmup_epochs,
         patience=options.patience or length.patience,
         minutes=options.minutes,
-        seed=seed,
+        seed=seed_of_fold(options.seed, fold),
         threads=options.threads,
         mask_rate=options.mask_rate,
         importance_samples=options.importance_samples,
