@@ -37,6 +37,7 @@ log = logging.getLogger("service.batcher")
 
 Key_contra = TypeVar("Key_contra", bound=Hashable, contravariant=True)
 _COMPANY_S = 1.0  # after the last call that is not over the limit of a batch another one is looked for so long
+_LONE_S = 0.025  # who comes after that waits for no longer, however large the chunk that runs
 
 
 class Observer(Protocol[Key_contra]):
@@ -53,7 +54,8 @@ class Batcher(Generic[Key]):
     *run(key, inputs)* gets arrays with a common first axis and returns arrays with the same first axis. *max_inline_s*:
     a batch that is expected to take no longer runs in the event loop; 0: none does. *max_chunk_rows*: what is run at a
     time, where a whole batch would not run in the loop, of a call over the limit of a batch, while others come that are
-    not over it: who comes meanwhile waits for that. By default as much as a batch.
+    not over it: who comes meanwhile waits for that. *max_lone_rows*: what is run at a time of such a call while nobody
+    else comes, where that is expected to take a short time. By default both are as much as a batch.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Batcher(Generic[Key]):
         max_batch_delay_s: float = 0.0,
         max_inline_s: float = 0.0,
         max_chunk_rows: int | None = None,
+        max_lone_rows: int | None = None,
     ) -> None:
         self._run = run
         self._observer = observer
@@ -72,6 +75,7 @@ class Batcher(Generic[Key]):
         self._max_batch_delay_s = max_batch_delay_s
         self._max_inline_s = max_inline_s
         self._max_chunk_rows = max_chunk_rows or max_batch_rows
+        self._max_lone_rows = max_lone_rows or max_batch_rows
         self._queues: Queues[Key] = Queues(max_batch_rows, self._chunk)
         self._batch: list[Chunk[Key]] = []  # what runs, or will in the next turn
         self._company_until = -math.inf
@@ -200,7 +204,8 @@ class Batcher(Generic[Key]):
         """How many rows of a call over the limit of a batch to run at a time: one at least, however heavy it is."""
         whole = max(1, self._max_batch_rows // call.weight)
         if time.monotonic() > self._company_until:
-            return whole
+            batches = int(_LONE_S / max(self._pace.expected(call.key, whole * call.weight), 1e-9))
+            return max(whole, min(self._max_lone_rows // call.weight, whole * batches))
         rows = max(1, self._max_chunk_rows // call.weight)
         return rows if 2 * self._pace.expected(call.key, rows * call.weight) > self._max_inline_s else whole
 

@@ -22,6 +22,7 @@ from service.statistics import Statistics
 from service.vae import VAE, Work
 
 MAX_INLINE_S = 0.0005  # for so long nobody's request is read and nobody's reply written
+LONE_BATCHES = 4  # more rows in one run gain no more than the noise, and take memory (decision 11)
 
 
 class Rows(NamedTuple):
@@ -63,6 +64,8 @@ class Served:
             max_inline_s=0.0 if on_gpu else MAX_INLINE_S,
             # on a CPU half a batch costs half its time, on a GPU nearly all of it
             max_chunk_rows=settings.max_batch_rows if on_gpu else max(1, settings.max_batch_rows // 2),
+            # a GPU has been warmed for sizes up to a batch
+            max_lone_rows=settings.max_batch_rows * (1 if on_gpu else LONE_BATCHES),
         )
         return cls(vae, settings.max_request_rows)
 

@@ -73,6 +73,7 @@ class VAE:
         max_batch_delay_s: float = 0.0,
         max_inline_s: float = 0.0,
         max_chunk_rows: int | None = None,
+        max_lone_rows: int | None = None,
     ) -> None:
         manifest = bundle.manifest
         if more := set(manifest.graphs) - GRAPHS_SERVED:
@@ -84,7 +85,14 @@ class VAE:
         self.placement = engine.placement
         run = functools.partial(_run, engine, bundle.eps)  # not a method: a circle would outlive a reload
         self._batcher = Batcher(
-            run, observer, max_batch_rows, max_queue_rows, max_batch_delay_s, max_inline_s, max_chunk_rows
+            run,
+            observer,
+            max_batch_rows,
+            max_queue_rows,
+            max_batch_delay_s,
+            max_inline_s,
+            max_chunk_rows,
+            max_lone_rows,
         )
         self.anomaly = Anomaly(bundle)
         self._latent_dim = manifest.latent.dim

@@ -219,6 +219,41 @@ def test_chunks_are_whole_batches_until_somebody_comes_who_would_wait_for_them()
     run(test)
 
 
+def test_chunks_are_longer_than_a_batch_while_nobody_comes_who_would_wait_for_them() -> None:
+    """Once it is known how long a batch of that weight takes; shorter once somebody came whose call fits a batch."""
+
+    async def test() -> None:
+        engine = Doubler()
+        bench = Bench(engine, max_batch_rows=4, max_chunk_rows=2, max_lone_rows=8)
+        await bench.submit(*range(1, 14))
+        await bench.submit(*range(5), weight=3)
+        assert [rows for _, rows in engine.batches] == [[1, 2, 3, 4], [*range(5, 13)], [13], [0], [1, 2], [3, 4]]
+        await bench.submit(100)
+        await bench.submit(*range(1, 6))
+        assert [rows for _, rows in engine.batches[6:]] == [[100], [1, 2], [3, 4], [5]]
+        await bench.batcher.close(1)
+
+    run(test)
+
+
+def test_chunks_are_no_longer_than_a_batch_where_whoever_comes_would_wait_long() -> None:
+    """A batch of 15 milliseconds is enough at a time."""
+
+    async def test() -> None:
+        engine = Doubler()
+
+        def slow(key: str, inputs: Rows) -> Rows:
+            time.sleep(0.015)
+            return engine(key, inputs)
+
+        bench = Bench(slow, max_batch_rows=4, max_lone_rows=8)
+        await bench.submit(*range(1, 14))
+        assert [rows for _, rows in engine.batches] == [[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 12], [13]]
+        await bench.batcher.close(1)
+
+    run(test)
+
+
 def test_chunks_are_whole_batches_where_those_are_short() -> None:
     """Half of a short batch takes more than half its time, and nobody waits long for either."""
 

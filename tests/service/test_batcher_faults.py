@@ -50,6 +50,7 @@ class Trial:
     max_queue_rows: int
     max_inline_s: float
     max_chunk_rows: int
+    lone_batches: int
     held: bool
 
 
@@ -74,7 +75,8 @@ def verdict(make: Make, trial: Trial) -> str | None:
 
 
 async def _verdict(make: Make, trial: Trial) -> str | None:
-    limits = 0.0, trial.max_inline_s, min(trial.max_chunk_rows, trial.max_batch_rows)
+    chunk, lone = min(trial.max_chunk_rows, trial.max_batch_rows), trial.lone_batches * trial.max_batch_rows
+    limits = 0.0, trial.max_inline_s, chunk, lone
     engine, idle = Doubler(), Doubler()
     observer = Observer()
     busy = make(engine, Observer(), trial.max_batch_rows, trial.max_queue_rows, *limits)
@@ -123,7 +125,7 @@ async def _calls(served: batcher.Batcher[str], engine: Doubler, trial: Trial) ->
     for values, caller, answer in here:
         if wrong := _wrong(values, caller, answer, trial.held):
             return wrong
-    return _waste(engine, here, trial.max_batch_rows)
+    return _waste(engine, here, trial)
 
 
 def _wrong(values: list[float], caller: Caller, answer: asyncio.Future[Rows], held: bool) -> str | None:
@@ -142,16 +144,16 @@ def _wrong(values: list[float], caller: Caller, answer: asyncio.Future[Rows], he
     return None if caller.fate in fates.get(type(error), ()) else f"{caller.fate}: {error!r}"
 
 
-def _waste(
-    engine: Doubler, here: list[tuple[list[float], Caller, asyncio.Future[Rows]]], max_batch_rows: int
-) -> str | None:
-    """What was run that should not have been."""
+def _waste(engine: Doubler, here: list[tuple[list[float], Caller, asyncio.Future[Rows]]], trial: Trial) -> str | None:
+    """What was run that should not have been: of whole calls no more than a batch, also where chunks may be longer."""
+    longest = max([0, *(len(values) * caller.weight for values, caller, _ in here)])
+    most = trial.max_batch_rows * (1 if longest <= trial.max_batch_rows else trial.lone_batches)
     ran = {value for _, rows in engine.batches for value in rows}
     for values, caller, _ in here:
         if caller.fate in ("leave at once", "come too late") and ran & set(values):
             return f"{caller.fate}: computed anyway"
     for key, rows in engine.batches:
-        if len(rows) > 1 and len(rows) * int(key[-1]) > max_batch_rows:
+        if len(rows) > 1 and len(rows) * int(key[-1]) > most:
             return f"a batch of {len(rows)} rows of weight {key[-1]}"
     return None
 
@@ -212,6 +214,7 @@ trials = st.builds(
     max_queue_rows=st.integers(1, 60),
     max_inline_s=st.sampled_from([0.0, 10.0]),
     max_chunk_rows=st.sampled_from([1, 2, 10]),
+    lone_batches=st.sampled_from([1, 2]),
     held=st.booleans(),
 )
 
@@ -294,6 +297,7 @@ def some_trial(seed: int) -> Trial:
         max_queue_rows=draw.choice([10, 30, 1000]),
         max_inline_s=draw.choice([0.0, 10.0]),
         max_chunk_rows=draw.choice([1, 2, 10]),
+        lone_batches=draw.choice([1, 2]),
         held=draw.random() < 0.7,
     )
 
