@@ -86,7 +86,9 @@ class Explanations:
         """
         if kind not in FEATURE_OUTPUTS:
             able = ", ".join(FEATURE_OUTPUTS)
-            raise Unsupported(f"{kind} has no parts by feature; those that have: {able}", field=field)
+            raise Unsupported(
+                f"{kind} has no parts by feature; those that have: {able}", field=field, limit=able, value=kind
+            )
         return FEATURE_OUTPUTS[kind], "expected"
 
     def parts(self, entry: Calibrated, x: Array, outputs: Rows, most: int) -> list[list[FeaturePart]]:

@@ -169,11 +169,15 @@ def add_mask(fields: Fields, spec: RowSpec, name: str) -> None:
         return
     x = fields.get(spec.field)
     if mask.dtype != np.bool_:
-        raise InvalidInput(f"{name} must be truth values; it is {mask.dtype}", field=name)
+        told = f"{name} must be truth values; it is {mask.dtype}"
+        raise InvalidInput(told, field=name, limit="bool", value=str(mask.dtype))
     if x is None or mask.shape != x.shape:
         of = "which is not there" if x is None else f"which has the shape {list(x.shape)}"
         raise InvalidInput(
-            f"{name} has the shape {list(mask.shape)}; it must be that of {spec.field}, {of}", field=name
+            f"{name} has the shape {list(mask.shape)}; it must be that of {spec.field}, {of}",
+            field=name,
+            value=list(mask.shape),
+            **({} if x is None else {"limit": list(x.shape)}),
         )
     if x.dtype.kind in "iu":
         spec.check_exact(np.where(mask, x, 0))
@@ -208,7 +212,10 @@ def _given(fields: Fields, spec: RowSpec, most: int, least: int) -> _Given:
     if isinstance(rows, np.ndarray):
         spec.check_shape(rows.shape)
     elif not isinstance(rows, list):
-        raise InvalidInput(f"{spec.field} must be a list of rows; it is {kind(rows)}", field=spec.field)
+        limit = "a list of rows"
+        raise InvalidInput(
+            f"{spec.field} must be {limit}; it is {kind(rows)}", field=spec.field, limit=limit, value=kind(rows)
+        )
     spec.check_count(len(rows), least, most)
     return _Given(rows, {}, spec)
 
@@ -221,7 +228,10 @@ def _records(records: Any, spec: RowSpec, most: int, least: int) -> _Given:
         spec.check_count(len(records), least, most)
         records = table.read(records)
     elif not isinstance(records, Read):
-        raise InvalidInput(f"{RECORDS} must be a list of objects; it is {kind(records)}", field=RECORDS)
+        limit = "a list of objects"
+        raise InvalidInput(
+            f"{RECORDS} must be {limit}; it is {kind(records)}", field=RECORDS, limit=limit, value=kind(records)
+        )
     spec.check_count(len(records.x), least, most)
     return _Given(records.x, records.flaws, spec)
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from service.codec.columns import Flaw
 from service.codec.rows import RowSpec
 from service.errors import InvalidInput, counted, kind
 
@@ -49,18 +50,20 @@ def _scalars(spec: RowSpec) -> set[type]:
 def _misfit(rows: list[Any], spec: RowSpec) -> InvalidInput:
     """What is wrong with the first row that does not have the shape of *spec*."""
     for index, row in enumerate(rows):
-        if reason := _flaw(row, spec.shape, _scalars(spec)):
-            return InvalidInput(f"{spec.field}: row {index}{reason}", field=spec.field, row=index)
+        if flaw := _flaw(row, spec.shape, _scalars(spec)):
+            return InvalidInput(f"{spec.field}: row {index}{flaw.reason}", field=spec.field, row=index, **flaw.facts)
     raise AssertionError("no row is at fault. This is a bug.")
 
 
-def _flaw(value: Any, shape: tuple[int, ...], scalars: set[type], path: str = "") -> str | None:
-    if not shape:
-        return None if type(value) in scalars else f", position {path} must be a number; it is {kind(value)}"
-    where = f", position {path}," if path else ""
-    if type(value) is not list:
-        return f"{where} must be a list of {shape[0]}; it is {kind(value)}"
+def _flaw(value: Any, shape: tuple[int, ...], scalars: set[type], path: str = "") -> Flaw | None:
+    if not shape and type(value) in scalars:
+        return None
+    where = f", position {path}" if path else ""
+    if not shape or type(value) is not list:
+        what, comma = (f"a list of {shape[0]}", "," if path else "") if shape else ("a number", "")
+        return Flaw(f"{where}{comma} must be {what}; it is {kind(value)}", {"limit": what, "value": kind(value)})
     if len(value) != shape[0]:
-        return f"{where} has {counted(len(value), 'value')}; {shape[0]} needed"
+        told = f"{where}{',' if path else ''} has {counted(len(value), 'value')}; {shape[0]} needed"
+        return Flaw(told, {"limit": shape[0], "value": len(value)})
     flaws = (_flaw(item, shape[1:], scalars, f"{path},{i}" if path else str(i)) for i, item in enumerate(value))
     return next((flaw for flaw in flaws if flaw), None)

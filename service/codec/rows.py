@@ -127,7 +127,10 @@ class RowSpec:
         if not shape or shape[1:] != self.shape:
             want = ", ".join(map(str, ("n", *self.shape)))
             raise InvalidInput(
-                f"{self.field} has the shape {list(shape)}; [{want}] needed", field=self.field, value=list(shape)
+                f"{self.field} has the shape {list(shape)}; [{want}] needed",
+                field=self.field,
+                limit=f"[{want}]",
+                value=list(shape),
             )
 
     def rows(self, values: Array) -> Array:

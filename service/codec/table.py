@@ -106,7 +106,10 @@ class Table:
     def _row(self, record: Any, index: int, found: dict[int, tuple[int, Flaw]]) -> Sequence[Any]:
         """The values of one record in order, None where it has none; what is wrong with it as such goes to *found*."""
         if type(record) is not dict:
-            found[index] = -1, Flaw(f" must be an object; it is {kind(record)}", {})
+            found[index] = (
+                -1,
+                Flaw(f" must be an object; it is {kind(record)}", {"limit": "an object", "value": kind(record)}),
+            )
             return (None,) * len(self.names)
         if more := record.keys() - self._known:
             name = min(more)
