@@ -1,12 +1,12 @@
 """
 One default for tables: how well it ranks anomalies on sixteen public tables, beside the figures of other detectors.
 
-    python -m benchmarks.one_class [--seeds 0,1,2] [--folds 5]
+    python -m benchmarks.one_class [--seeds 0,1,2] [--folds 1]
 
 Protocol: a random half of the normal rows, at most 5,000, is learned from; the other half and all anomalies, at most
 5,000 each, are ranked. The fit is that of `vae-train fit` without options, but for `--test 0`, for the test rows are
-given: it deals calibration and validation rows out of the half that it gets. Nothing is chosen by table. --folds: the
-same with that option of `fit`, an ensemble.
+given: it deals calibration and validation rows out of the half that it gets, or fits an ensemble of folds where these
+rows are few. Nothing is chosen by table. --folds: the same with that option of `fit`.
 Results are kept in --output, a line a fit; what is there is not measured again. Prints Markdown.
 
 --data is the folder of the tables, each with X and y, and of peers.csv: AUROC by table, seed and method.
@@ -36,7 +36,7 @@ from service.calibrated import Scoring
 from service.scores import PLAIN, score
 from training.by_modules import scorer
 from training.data import from_arrays
-from training.defaults import default_config, default_options
+from training.defaults import default_config, default_folds, default_options
 from training.fit import fit
 from training.models.mlp import VAE, ensemble
 from training.noise import noise_table
@@ -71,9 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--data", type=Path, default=Path("../shared/data/adbench"))
     add("--seeds", default="0,1,2")
     add("--processes", type=int, default=2)
-    add("--folds", type=int, default=1)
+    add("--folds", type=int)
     add("--tables", default="", help="names, as 14_glass,43_WDBC (default: all)")
-    add("--output", type=Path, help="default build/one-class.jsonl, of several folds build/one-class-M-folds.jsonl")
+    add("--output", type=Path, help="default build/one-class.jsonl, with --folds M build/one-class-M-folds.jsonl")
     options = parser.parse_args(arguments)
     if not options.data.is_dir():
         print(f"{options.data} is not here: nothing is measured", file=sys.stderr)
@@ -82,7 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = sorted((file.stem for file in options.data.glob("*.npz")), key=lambda name: int(name.split("_")[0]))
     names = [name for name in names if not options.tables or name in options.tables.split(",")]
     folds = options.folds
-    output = options.output or Path("build") / ("one-class.jsonl" if folds == 1 else f"one-class-{folds}-folds.jsonl")
+    asked = "" if folds is None else f"-{folds}-folds"
+    output = options.output or Path(f"build/one-class{asked}.jsonl")
     output.parent.mkdir(parents=True, exist_ok=True)
     found = _kept(output)
     wanted = [(name, seed) for seed in seeds for name in names if (name, seed) not in found]
@@ -110,11 +111,12 @@ def dealt(file: Path, seed: int) -> tuple[Floats, Floats, Floats]:
     return x[normal[:half]], x[normal[half:]], x[strange[:MOST]]
 
 
-def measured(file: Path, seed: int, folds: int = 1) -> dict[str, Any]:
-    """AUROC by score kind, and of the nearest neighbour; CPU seconds of the fit, and its epochs."""
+def measured(file: Path, seed: int, asked: int | None = None) -> dict[str, Any]:
+    """AUROC by score kind, and of the nearest neighbour; models, CPU seconds and epochs of the fit."""
     torch.set_num_threads(1)
     learned, normal, strange = dealt(file, seed)
     inputs = from_arrays(file.stem, {"X": learned}).inputs
+    folds = default_folds(inputs, len(learned)) if asked is None else asked
     none = Fractions(test=0.0)
     splits = [split_rows(len(learned), none, seed)] if folds == 1 else split_folds(len(learned), none, folds, seed)
     start, epochs, members = time.process_time(), 0, list[VAE]()
@@ -127,7 +129,7 @@ def measured(file: Path, seed: int, folds: int = 1) -> dict[str, Any]:
     wanted, engine = outputs_of(PLAIN), scorer(vae)
     inside, outside = (run_scorer(engine, inputs, x, eps, wanted) for x in (normal, strange))
     found = {kind: auroc(score(kind, inside), score(kind, outside)) for kind in PLAIN}
-    return {**found, NEAREST: nearest(learned, normal, strange), "seconds": seconds, "epochs": epochs}
+    return {**found, NEAREST: nearest(learned, normal, strange), "folds": folds, "seconds": seconds, "epochs": epochs}
 
 
 def nearest(learned: Floats, normal: Floats, strange: Floats) -> float:
@@ -144,25 +146,34 @@ Found = dict[tuple[str, int], dict[str, Any]]
 
 def lines(found: Found, peers: Mapping[tuple[str, int, str], float], names: list[str], seeds: list[int]) -> list[str]:
     """The table by data set, means over the seeds, and the means over the sets; AUROC in percent."""
-    heads = ["table", "this VAE, `nll`", "`neg_elbo`", "`reconstruction`", NEAREST, *PEERS.values(), "CPU s a fit"]
+    heads = [
+        "table",
+        "this VAE, `nll`",
+        "`neg_elbo`",
+        "`reconstruction`",
+        NEAREST,
+        *PEERS.values(),
+        "models",
+        "CPU s a fit",
+    ]
     rows = []
     for name in names:
         own = [found[name, seed] for seed in seeds]
         means = [statistics.fmean(one[kind] for one in own) for kind in ("nll", "neg_elbo", "reconstruction", NEAREST)]
         others = [peers[name, PEERS_SEED, peer] for peer in PEERS]
-        rows.append((name, [*means, *others], statistics.fmean(one["seconds"] for one in own)))
+        rows.append((name, [*means, *others], own[0]["folds"], statistics.fmean(one["seconds"] for one in own)))
     table = [
-        f"| {name} | " + " | ".join(f"{100 * value:.1f}" for value in values) + f" | {seconds:.0f} |"
-        for name, values, seconds in rows
+        f"| {name} | " + " | ".join(f"{100 * value:.1f}" for value in values) + f" | {folds} | {seconds:.0f} |"
+        for name, values, folds, seconds in rows
     ]
-    means = [statistics.fmean(values[i] for _, values, _ in rows) for i in range(len(rows[0][1]))]
+    means = [statistics.fmean(values[i] for _, values, *_ in rows) for i in range(len(rows[0][1]))]
     table.append(
         "| **mean** | "
         + " | ".join(f"**{100 * value:.2f}**" for value in means)
-        + f" | {statistics.fmean(seconds for *_, seconds in rows):.0f} |"
+        + f" | | {statistics.fmean(seconds for *_, seconds in rows):.0f} |"
     )
     by_seed = [100 * statistics.fmean(found[name, seed]["nll"] for name in names) for seed in seeds]
-    beaten = sum(values[0] > values[4] for _, values, _ in rows)
+    beaten = sum(values[0] > values[4] for _, values, *_ in rows)
     return [
         f"| {' | '.join(heads)} |",
         f"|{' --- |' * len(heads)}",

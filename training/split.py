@@ -66,8 +66,12 @@ def split_folds(rows: int, fractions: Fractions, folds: int, seed: int, test_giv
     whole = split_rows(rows, Fractions(fractions.validation, 0.0, fractions.test), seed, test_given)
     rest = np.setdiff1d(np.arange(rows), whole.test)
     dealt = np.array_split(np.random.default_rng([seed, _FOLDS]).permutation(rest), folds)
-    if len(dealt[-1]) < 2 or len(rest) - len(dealt[0]) <= len(whole.validation):
-        raise DataError(f"--folds {folds}: too many for {counted(len(rest), 'row')} that are not test rows")
+    here, left = counted(len(rest), "row"), len(rest) - len(dealt[0])
+    if len(dealt[-1]) < 2:
+        raise DataError(f"--folds {folds}: {here} that are not test rows make at most {len(rest) // 2} folds of two")
+    if left <= len(whole.validation):
+        kept = counted(len(whole.validation), "validation row")
+        raise DataError(f"--folds {folds}: of {here} each fit has {left}, no more than the {kept}")
     found = []
     for m, fold in enumerate(dealt):
         others = np.random.default_rng([seed, _MEMBER, m]).permutation(np.setdiff1d(rest, fold))

@@ -4,7 +4,7 @@ A machine's sensors, scored over HTTP from raw readings: false alarms, faults th
     python -m benchmarks.telemetry [--output build/telemetry] [--seed 0]
 
 `vae-train fit` on normal running of a machine that does not exist (machine.py), on windows of 16 readings, one every
-4; the same with a lower floor under sigma, and by differences. Each is served by a process of its own, and is sent raw
+4; the same with a higher floor under sigma, and by differences. Each is served by a process of its own, and is sent raw
 readings: runs in which a known fault begins at a known reading, and runs without any. Beside them simple references on
 the same windows, calibrated on the same windows (detectors.py); what is counted is in delays.py. Prints Markdown,
 and writes it to --page. A model that is in --output is not fitted again.
@@ -40,7 +40,7 @@ ALPHA = 0.01
 RUNS = 3
 LEARNED, NORMAL, FAULTY = range(3)  # of each seed: the stream of readings to learn from, without a fault, with one
 OURS = "VAE"
-FITS = {OURS: (), "VAE at floor 0.01": ("--sigma-floor=0.01",), "VAE of differences": ("--differences",)}
+FITS = {OURS: (), "VAE at floor 0.1": ("--sigma-floor=0.1",), "VAE of differences": ("--differences",)}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from service.bundle import open_bundle
-from service.inputs import Inputs
+from service.inputs import Column, Inputs, Windows
 from tests.training.small import table
 from training.__main__ import main
 from training.data import image_inputs, table_inputs
@@ -35,6 +35,36 @@ def test_tables_have_a_mixture_and_heavy_tails_and_images_have_neither() -> None
     assert (default_config(image).prior, default_config(image).likelihood) == ("standard-normal", "gaussian")
 
 
+def test_windows_of_a_series_have_a_lower_floor() -> None:
+    """A reading is known from its neighbours better than a column from the others."""
+    cut = Windows(length=2, stride=1, differences=False, sensors=(Column(name="flow"),))
+    one = Inputs(kind="table", shape=(2,), dtype="float64", columns=cut.columns, clamp=1e3, windows=cut)
+    assert default_config(one).sigma_floor == 0.01
+
+
+@pytest.mark.parametrize(
+    ("rows", "more", "several"),
+    [
+        (1170, (), True),
+        (1180, (), False),
+        (990, ("--test", "0"), True),
+        (1170, ("--folds", "1"), False),
+        (1170, ("--calibration", "0.2"), False),
+        (1170, ("--start", "c.npz"), False),
+        (1170, ("--groups", "x0"), False),
+    ],
+)
+def test_a_table_of_few_rows_gets_an_ensemble_unless_something_else_is_asked_for(
+    rows: int, more: tuple[str, ...], several: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of fewer than 1,000 rows beside those of the test; it is told before the fit, which is refused here."""
+    np.savez(tmp_path / "rows.npz", X=table(rows))
+    given = ("fit", "--data", str(tmp_path / "rows.npz"), "--output", str(tmp_path / "m"), "--likelihood", "bernoulli")
+    assert main([*given, *more]) == 2
+    told = "are fewer than 1,000: an ensemble of 5 models, without thresholds (--folds 1: one model, with them)"
+    assert (told in capsys.readouterr().out) == several
+
+
 @pytest.mark.parametrize(("features", "latents"), [(1, 1), (2, 2), (9, 6), (100, 20), (784, 56), (5000, 64)])
 def test_there_are_latents_as_the_root_of_the_features(features: int, latents: int) -> None:
     """Twice that, between 2 and 64, and never more than the features."""
@@ -47,7 +77,7 @@ QUICK = ("--epochs", "2", "--hidden", "8", "--latent-dim", "2", "--draws", "8", 
 def test_a_table_is_fitted_by_the_defaults_and_by_what_is_asked_for(tmp_path: Path) -> None:
     """The manifest says what was taken."""
     np.savez(tmp_path / "rows.npz", X=table(120))
-    given = ("fit", "--data", str(tmp_path / "rows.npz"), "--output", str(tmp_path / "pumps"), *QUICK)
+    given = ("fit", "--data", str(tmp_path / "rows.npz"), "--output", str(tmp_path / "pumps"), *QUICK, "--folds", "1")
     assert main(given) == 0
     asked = ("--prior", "standard-normal", "--likelihood", "gaussian", "--sigma-floor", "0.01")
     assert main([*given, *asked, "--importance-samples", "3"]) == 0

@@ -225,7 +225,7 @@ def test_a_fit_that_is_there_fold_by_fold_goes_on_with_the_bundle(fit: Fit) -> N
         (["--calibration", "0.2"], "--folds 3 calibrates on all rows but the test rows: leave --calibration away"),
         (["--groups", "x0"], "--folds 3: with --groups calibration rows must be set apart: leave one of them away"),
         (["--start", "c.npz"], "--folds 3: --start c.npz may have seen the rows of any fold: leave it away"),
-        (["--folds", "80"], "--folds 80: too many for 85 rows that are not test rows"),
+        (["--folds", "80"], "--folds 80: 85 rows that are not test rows make at most 42 folds of two"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(

@@ -138,9 +138,8 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
         "--folds",
         type=count,
         metavar="M",
-        default=1,
-        help="for few rows: an ensemble of M models, each fitted without one of M folds, which it calibrates on "
-        "(default %(default)s: one model, and calibration rows set apart)",
+        help="an ensemble of M models, each fitted without one of M folds, which it calibrates on; 1: one model, and "
+        "calibration rows set apart (default: 5 for a table of fewer than 1,000 rows, else 1)",
     )
     add(
         "--test",

@@ -25,7 +25,7 @@ from training.assemble import HeldOut, build_bundle
 from training.binarize import binary_inputs
 from training.checkpoint import Checkpoint
 from training.data import Dataset
-from training.defaults import default_config, default_options
+from training.defaults import FEW_ROWS, default_config, default_folds, default_options
 from training.errors import FitError, Interrupted
 from training.fit import FitOptions, FitResult, fit
 from training.fit_log import FitLog
@@ -55,6 +55,7 @@ class _Job:
     checkpoint: Path
     log: Path
     fold: int
+    folds: int
     groups: Groups | None
 
 
@@ -69,8 +70,6 @@ def run(options: Namespace) -> None:
     resume.require_apart({"--data": Path(options.data), "--checkpoint": file, "--log": log, **begun})
     for flag, place in (("--checkpoint", file), ("--log", log)):
         resume.require_file(flag, place)
-    for place in _by_fold(log, options.folds):
-        resume.require_log(place)
     jobs = _jobs(options, file, log, fabric)
     with contextlib.ExitStack() as stack:
         if fabric.is_global_zero:
@@ -119,7 +118,7 @@ def _write(
 
 def _jobs(options: Namespace, file: Path, log: Path, fabric: Fabric) -> list[_Job]:
     """Read the data; of several folds the fit of each, else the one."""
-    folds = options.folds
+    folds = options.folds or 1
     if folds > 1 and options.calibration is not None:
         raise FitError(f"--folds {folds} calibrates on all rows but the test rows: leave --calibration away")
     if folds > 1 and options.groups:
@@ -129,13 +128,30 @@ def _jobs(options: Namespace, file: Path, log: Path, fabric: Fabric) -> list[_Jo
     dataset = to_fit(options, fabric.is_global_zero)
     if folds > 1 and dataset.places is not None:
         raise FitError(f"--folds {folds}: windows of a series cannot be dealt out in folds: leave it away")
+    if options.folds is None:
+        folds = _usual_folds(options, dataset, fabric)
     likelihood: Family = options.likelihood or default_config(dataset.inputs).likelihood
     if options.binarize == "none":
         for rows in (dataset.x, dataset.test):
             if rows is not None:
                 require_support(rows, dataset.inputs, likelihood, options.levels)
     files, logs = _by_fold(file, folds), _by_fold(log, folds)
-    return [_job(options, dataset, fold, files[fold], logs[fold], fabric) for fold in range(folds)]
+    for place in logs:
+        resume.require_log(place)
+    return [_job(options, dataset, fold, folds, files[fold], logs[fold], fabric) for fold in range(folds)]
+
+
+def _usual_folds(options: Namespace, dataset: Dataset, fabric: Fabric) -> int:
+    """What is taken where nobody says: one model where the rows, or what is asked for, rule out several."""
+    apart = options.calibration is not None or options.groups or options.start is not None
+    if apart or dataset.places is not None:
+        return 1
+    rows = len(dataset.x) if dataset.test is not None else round(len(dataset.x) * (1 - options.test))
+    folds = default_folds(dataset.inputs, rows)
+    if folds > 1 and fabric.is_global_zero:
+        few = f"{rows} rows that are not test rows are fewer than {FEW_ROWS:,}"
+        say(options, f"{few}: an ensemble of {folds} models, without thresholds (--folds 1: one model, with them)")
+    return folds
 
 
 def _by_fold(file: Path, folds: int) -> list[Path]:
@@ -145,16 +161,16 @@ def _by_fold(file: Path, folds: int) -> list[Path]:
     return [file.with_name(f"{file.stem}-fold-{fold + 1}{file.suffix}") for fold in range(folds)]
 
 
-def _job(options: Namespace, dataset: Dataset, fold: int, file: Path, log: Path, fabric: Fabric) -> _Job:
+def _job(options: Namespace, dataset: Dataset, fold: int, folds: int, file: Path, log: Path, fabric: Fabric) -> _Job:
     """Deal the data; settle every option that depends on them."""
     calibration = CALIBRATION if options.calibration is None else options.calibration
-    fractions = Fractions(options.validation, calibration if options.folds == 1 else 0.0, options.test)
-    dealing = Dealing(fractions, options.binarize, options.seed, options.folds)
+    fractions = Fractions(options.validation, calibration if folds == 1 else 0.0, options.test)
+    dealing = Dealing(fractions, options.binarize, options.seed, folds)
     usual = default_config(dataset.inputs)
     likelihood: Family = options.likelihood or usual.likelihood
     groups = groups_by(options.groups, dataset.inputs, dataset.x)
     made_of = dataset.hash
-    parts = deal(dataset, dealing, use_up=options.folds == 1, fold=fold)
+    parts = deal(dataset, dealing, use_up=folds == 1, fold=fold)
     config = replace(
         usual,
         latent_dim=options.latent_dim or usual.latent_dim,
@@ -214,6 +230,7 @@ def _job(options: Namespace, dataset: Dataset, fold: int, file: Path, log: Path,
         checkpoint=file,
         log=log,
         fold=fold,
+        folds=folds,
         groups=groups,
     )
 
@@ -240,7 +257,7 @@ def _fitted(options: Namespace, job: _Job, fabric: Fabric, version: int | None) 
     elif options.start is not None:
         state = start.state_of(options.start, inputs, job.config)
         told(options, f"starting at the weights of {options.start}")
-    fold = f"fold {job.fold + 1} of {options.folds}, " if options.folds > 1 else ""
+    fold = f"fold {job.fold + 1} of {job.folds}, " if job.folds > 1 else ""
     told(options, f"fitting {fold}on {devices.described(fabric)}")
 
     def save(now: State) -> None:
