@@ -101,7 +101,7 @@ def fitted(kind: Kind, dataset: Dataset, file: Path, epochs: int) -> tuple[Bundl
         made_of = Data(hash=dataset.hash, rows=parts.sizes)
         checkpoint.save(file, Checkpoint(parts.inputs, config, vae.state_dict(), made_of, {"result": asdict(result)}))
     kept = checkpoint.load(file)
-    held_out = HeldOut(parts.calibration, parts.test[:0])
+    held_out = HeldOut(parts.calibration, parts.test[:0], reference=parts.validation)
     samples = (Scoring().samples,)
     bundle = build_bundle(kept.vae, "images", 1, kept.data, kept.training, held_out, threads=1, samples=samples)
     return bundle, Engine(bundle.graphs, threads=1), parts
