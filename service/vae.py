@@ -96,7 +96,6 @@ class VAE:
         )
         self.anomaly = Anomaly(bundle)
         self._latent_dim = manifest.latent.dim
-        self._members = manifest.members
         graphs = manifest.graphs
         self._masked = {name for name in graphs if MASK in _inputs(graphs[name])}
         self._uniforms = _inputs(graphs["observe"])["u"][1:] if "observe" in graphs else ()
@@ -169,7 +168,8 @@ class VAE:
         """Score rows that are within the likelihood's support, as `anomaly.plan` was asked to; none is allowed."""
         outputs: Rows = {}
         if len(x):
-            work, draws = Work("anomaly-score", plan.entry.samples, plan.outputs), self._members * plan.entry.samples
+            draws = plan.entry.samples
+            work = Work("anomaly-score", draws, plan.outputs)
             outputs = await self._submit(work, self._rows("scorer", x), deadline, weight=draws)
         return self.anomaly.judge(plan, x, outputs)
 

@@ -81,6 +81,7 @@ class Protocol(HttpToolsProtocol):
         self._untaken = 0  # bytes of replies that the client had not taken then
         self._counted: object = None  # the head that *silent* belongs to
         self._silent = 0  # bytes since the last piece of a body, or since the head began
+        self._head_lines = 0  # of the newest whole head, which the application judges
         self._ending = False  # with the server
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
@@ -131,6 +132,11 @@ class Protocol(HttpToolsProtocol):
         cycle = self.cycle
         if cycle is None or cycle.more_body or cycle.scope is not self.scope:
             self._count(len(data))
+
+    def on_headers_complete(self) -> None:
+        """The head of a request is whole."""
+        super().on_headers_complete()
+        self._head_lines = len(self.headers)
 
     def on_body(self, body: bytes) -> None:
         """A piece of a body."""
@@ -245,7 +251,9 @@ class Protocol(HttpToolsProtocol):
         """*size* bytes came, and a request is not whole yet."""
         if self._counted is not self.scope:
             self._counted, self._silent = self.scope, 0
-        too_large = self._silent > MAX_HEADER_BYTES or len(self.headers or ()) > MAX_HEADERS
+        whole = self.cycle is not None and self.cycle.scope is self.scope
+        lines = len(self.headers or ()) - (self._head_lines if whole else 0)
+        too_large = self._silent > MAX_HEADER_BYTES or lines > MAX_HEADERS
         if too_large and not self.transport.is_closing():
             if not self.answering:
                 self.transport.write(_REFUSAL)

@@ -250,15 +250,29 @@ def test_of_requests_sent_without_waiting_a_bounded_number_is_kept(table_bundle:
         assert b"connection: close" in told.rpartition(b"HTTP/1.1 200")[2]
 
 
-@pytest.mark.parametrize("whole", [True, False])
-def test_many_short_headers_are_refused_as_long_ones_are(table_server: Server, whole: bool) -> None:
+@pytest.mark.parametrize("sent", ["all at once", "the body later", "headers without end"])
+def test_many_short_headers_are_refused_as_long_ones_are(table_server: Server, sent: str) -> None:
     """Each costs a hundred bytes, however short it is."""
     lines = b"".join(b"a%d:\r\n" % i for i in range(MAX_HEADERS))
     with connect(table_server) as connection:
         head = b"POST /v1/encode HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n" + lines
-        connection.sendall(head + (b"\r\n{}" if whole else b""))
-        if not whole:
+        rest = {
+            "all at once": (b"\r\n{}", b""),
+            "the body later": (b"\r\n", b"{}"),
+            "headers without end": (b"", b"b: c\r\n"),
+        }
+        first, later = rest[sent]
+        connection.sendall(head + first)
+        if later:
             time.sleep(0.1)
             with contextlib.suppress(OSError):
-                connection.sendall(b"b: c\r\n")
+                connection.sendall(later)
         assert reply(connection)[0] == 431
+
+
+def test_many_short_trailers_end_a_connection_as_many_headers_do(table_server: Server) -> None:
+    """They come behind the body, and are kept as headers are."""
+    with connect(table_server) as connection:
+        head = b"POST /v1/encode HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n"
+        connection.sendall(head + b"".join(b"a%d:\r\n" % i for i in range(MAX_HEADERS + 2)))
+        assert until_closed(connection) == b""
