@@ -234,10 +234,11 @@ class Anomaly:
             return entries
         draws = {k: sorted(s for other, s in self._entries if other == k) for k, _ in self._entries}
         able = "; ".join(f"{k} with {', '.join(map(str, found))} samples" for k, found in draws.items())
-        field, value = ("samples", samples) if kind in draws else ("kind", kind)
+        field, limit, value = ("samples", draws[kind], samples) if kind in draws else ("kind", ", ".join(draws), kind)
         raise Unsupported(
             f"the score {kind} with {samples} samples was not calibrated; calibrated are {able}",
             field=field,
+            limit=limit,
             value=value,
         )
 

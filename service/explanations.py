@@ -87,7 +87,10 @@ class Explanations:
         if kind not in FEATURE_OUTPUTS:
             able = ", ".join(FEATURE_OUTPUTS)
             raise Unsupported(
-                f"{kind} has no parts by feature; those that have: {able}", field=field, limit=able, value=kind
+                f"{kind} has no parts by feature; those that have: {able}",
+                field=field,
+                limit=able,
+                value=f"kind {kind}",
             )
         return FEATURE_OUTPUTS[kind], "expected"
 

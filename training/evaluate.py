@@ -56,6 +56,9 @@ def evaluate(
     """
     report: dict[str, JsonValue] = {"rows": len(x), **bounds(engine, bundle.manifest.inputs, x, draws, seed)}
     report |= latents(bundle, engine, x)
+    if bundle.manifest.members > 1:
+        by_folds = any(entry.folds for entry in bundle.manifest.calibrated)
+        report["ensemble"] = {"models": bundle.manifest.members, "by_folds": by_folds}
     if bundle.manifest.calibrated:
         kind, ranked = bundle.manifest.scoring.kind, ranked_of(bundle, engine, x)
         report["false_alarms"] = list(false_alarms(bundle, engine, x, ranked[kind], seed))

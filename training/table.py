@@ -41,10 +41,21 @@ def lines(evaluation: Mapping[str, Any]) -> list[str]:
                 "inside" if row["inside"] else "OUTSIDE", *row["interval"]
             )
         out.append(f"{label:<34}{row['rate']:>10.4f} {told}")
+    out += _ensemble(evaluation.get("ensemble"))
     for kind, value in evaluation.get("auroc", {}).items():
         out.append(f"{f'AUROC of {kind}':<34}{value:>10.4f} ({evaluation['anomalies']} labelled anomalies)")
     out += _alphas(evaluation.get("alphas"))
     return out + _baselines(evaluation.get("baselines"), evaluation["log_px"]["mean"])
+
+
+def _ensemble(found: Mapping[str, Any] | None) -> list[str]:
+    """What of these figures is not of the whole ensemble, and not exact."""
+    if found is None:
+        return []
+    out = [f"  (An ensemble of {found['models']} models: active units and KL per latent are those of the first.)"]
+    if found["by_folds"]:
+        out.append("  (Its p-values are cross-conformal: near the law that the intervals have, and often below alpha.)")
+    return out
 
 
 def _alphas(found: Mapping[str, Any] | None) -> list[str]:

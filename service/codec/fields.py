@@ -45,7 +45,7 @@ def add_query(fields: Fields, query: bytes) -> None:
     try:
         pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=MAX_QUERY)
     except ValueError:
-        raise InvalidInput(f"the query has more than {MAX_QUERY} parameters", limit=MAX_QUERY) from None
+        raise InvalidInput(f"the query has more than {MAX_QUERY} parameters", field="query", limit=MAX_QUERY) from None
     for name, text in pairs:
         add_option(fields, name, text)
 

@@ -196,13 +196,15 @@ def test_calibrating_on_new_rows_ranks_them_by_the_whole_ensemble(fit: Fit, caps
     np.testing.assert_allclose(numbers(made.calibration[entry.key]), np.sort(score(entry.kind, outputs)), rtol=1e-5)
 
 
-def test_evaluate_measures_the_test_rows_that_no_member_has_seen(fit: Fit, tmp_path: Path) -> None:
+def test_evaluate_measures_the_test_rows_that_no_member_has_seen(
+    fit: Fit, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The evaluation of the bundle comes again from the data; L_K is the mixture's."""
     told = tmp_path / "told.json"
-    assert (
-        main(["evaluate", "--bundle", str(fit.bundle.path), "--data", str(fit.data), "--quiet", "--json", str(told)])
-        == 0
-    )
+    assert main(["evaluate", "--bundle", str(fit.bundle.path), "--data", str(fit.data), "--json", str(told)]) == 0
+    said = capsys.readouterr().out
+    assert "(An ensemble of 3 models: active units and KL per latent are those of the first.)" in said
+    assert "(Its p-values are cross-conformal" in said
     found: dict[str, Any] = json.loads(told.read_text())
     assert found["rows"] == 15
     assert found["log_px"] == pytest.approx(fit.bundle.manifest.evaluation["log_px"])
@@ -244,15 +246,30 @@ def test_the_report_ranks_rows_as_the_service_does(fit: Fit, engine: Engine, ser
         reply = server.client.post("/v1/anomaly-score", json={"inputs": part.tolist()}).raise_for_status().json()
         np.testing.assert_allclose(p, reply["p_values"], rtol=1e-6)
     page = Page(fit.bundle.report["report.html"])
+    assert "An ensemble of 3 variational autoencoders of 3 columns" in page.text
+    assert "learning curves, latents, reconstructions and draws those of the first" in page.text
+    assert "to the right of the threshold" not in page.text
     assert "Cross-conformal calibration has no threshold" in page.text
     assert "threshold at alpha" not in page.text
+
+
+def test_a_scored_row_counts_once_a_draw_however_many_models_there_are(fit: Fit) -> None:
+    """As all limits say: 12 rows with 16 draws fit into a batch of 256."""
+    with Server(fit.bundle.path, device="cpu") as one:
+        one.client.post("/v1/anomaly-score", json={"inputs": rows(12, 4).tolist(), "samples": 16}).raise_for_status()
+        name = "vae_batch_rows"
+        assert one.metric(f"{name}_sum", op="anomaly-score") == 12
+        assert one.metric(f"{name}_count", op="anomaly-score") == 1
 
 
 def test_one_fold_alone_is_no_bundle(fit: Fit, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Its calibration rows would be those of one fold."""
     one = fit.bundle.path.parent / "checkpoint-1-fold-2.npz"
     assert main(["export", "--checkpoint", str(one), "--output", str(tmp_path / "one")]) == 2
-    assert "is one of the 3 folds of an ensemble" in capsys.readouterr().err
+    told = (
+        f"is one of the 3 folds of an ensemble: fit --resume --checkpoint {fit.bundle.path.parent / 'checkpoint-1.npz'}"
+    )
+    assert told in capsys.readouterr().err
 
 
 def test_folds_that_are_not_those_of_the_members_are_refused(fit: Fit) -> None:

@@ -45,12 +45,18 @@ def test_a_fit_starts_at_the_weights_of_another(pumps: Path, tmp_path: Path) -> 
     assert [record["epoch"] for record in log] == [1, 2, 3]
 
 
-def test_a_start_is_left_behind(pumps: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def again(pumps: Path) -> Path:
+    """A model directory whose fit went on from there."""
+    assert fit_again(pumps, pumps / "again") == 0
+    return pumps / "again"
+
+
+def test_a_start_is_left_behind(pumps: Path, again: Path) -> None:
     """The fit goes on from there: better than where it started, and than the same steps from nothing."""
-    assert fit_again(pumps, tmp_path / "m") == 0
     bounds = [
         np.max([json.loads(line)["validation_elbo"] for line in file.read_text().splitlines()])
-        for file in (pumps / "pumps" / "fit-1.jsonl", tmp_path / "m" / "fit-1.jsonl")
+        for file in (pumps / "pumps" / "fit-1.jsonl", again / "fit-1.jsonl")
     ]
     assert bounds[1] > bounds[0]
 
@@ -83,13 +89,11 @@ def test_a_start_that_does_not_fit_is_refused(
     assert not list((tmp_path / "m").glob("*.npz"))
 
 
-def test_a_fit_goes_on_as_what_it_was_only_with_the_same_start(pumps: Path, tmp_path: Path) -> None:
+def test_a_fit_goes_on_as_what_it_was_only_with_the_same_start(pumps: Path, again: Path) -> None:
     """The start is one of the options that change the result: without it, or with another one, --resume refuses."""
-    output = tmp_path / "m"
-    assert fit_again(pumps, output) == 0
-    file = output / "checkpoint-1.npz"
-    words = ["fit", "--data", str(pumps / "rows.csv"), "--output", str(output), "--quiet", *QUICK]
+    file = again / "checkpoint-1.npz"
+    words = ["fit", "--data", str(pumps / "rows.csv"), "--output", str(again), "--quiet", *QUICK]
     assert main([*words, "--checkpoint", str(file), "--resume"]) == 2
     training: Any = checkpoint.load(file).training
     assert len(training["start"]["start"]) == 64
-    assert fit_again(pumps, output, "--checkpoint", str(file), "--resume") == 0
+    assert fit_again(pumps, again, "--checkpoint", str(file), "--resume") == 0

@@ -50,7 +50,8 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
         "--sigma-floor",
         type=floor,
         metavar="X",
-        help="the least sigma that is learned, standardised, 0.001 to 1 (default 0.1 for tables, 0.001 for images)",
+        help="the least sigma that is learned, standardised, 0.001 to 1 (default 0.1 for tables, 0.01 for windows "
+        "of a series, 0.001 for images)",
     )
     add(
         "--levels",
@@ -139,7 +140,7 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
         type=count,
         metavar="M",
         help="an ensemble of M models, each fitted without one of M folds, which it calibrates on; 1: one model, and "
-        "calibration rows set apart (default: 5 for a table of fewer than 1,000 rows, else 1)",
+        "calibration rows set apart (default: 5 for a table of fewer than 1,000 rows beside those of the test, else 1)",
     )
     add(
         "--test",

@@ -38,8 +38,7 @@ def scores(material: Material, inline: Inline) -> Section:
     kind, k = material.manifest.scoring.kind, material.manifest.scoring.samples
     look = (
         f"The score {kind} with K = {k} draws, in nats: higher is more anomalous. Held-out normal rows should lie "
-        "where "
-        "the calibration rows lie, anomalies to the right of the threshold."
+        f"where the calibration rows lie, anomalies to the right of {'them' if limit is None else 'the threshold'}."
     )
     keys = []
     if len(reference):

@@ -24,7 +24,9 @@ def summary(material: Material) -> Head:
     )
     family = " and ".join(dict.fromkeys(part.family for part in manifest.likelihood))
     latents = f"{manifest.latent.dim} latent{'' if manifest.latent.dim == 1 else 's'}"
-    subtitle = f"A variational autoencoder of {what}: {family} likelihood, {latents}. Made {manifest.created}."
+    members = manifest.members
+    one = "A variational autoencoder" if members == 1 else f"An ensemble of {members} variational autoencoders"
+    subtitle = f"{one} of {what}: {family} likelihood, {latents}. Made {manifest.created}."
     return Head(
         f"{manifest.name}, version {manifest.version}",
         subtitle,
@@ -70,6 +72,12 @@ def _verdicts(material: Material) -> tuple[Verdict, ...]:
     said = [*contest_verdicts(material), *false_alarm_verdict(material), *activity(material)]
     if not material.manifest.trained:
         said.insert(0, Verdict("The weights are as they were initialised: this model was never fitted.", "watch"))
+    if (members := material.manifest.members) > 1:
+        text = (
+            f"Scores, bounds and false alarms are those of all {members} models together; learning curves, latents, "
+            "reconstructions and draws those of the first."
+        )
+        said.append(Verdict(text))
     if material.entry is None:
         said.append(Verdict("The bundle has no calibration: the service offers no anomaly-score.", "watch"))
     return tuple(said)
@@ -78,6 +86,8 @@ def _verdicts(material: Material) -> tuple[Verdict, ...]:
 def _facts(material: Material) -> tuple[tuple[str, str], ...]:
     manifest, evaluation = material.manifest, material.evaluation
     rows = ", ".join(f"{count:,} {part}" for part, count in manifest.data.rows.items())
+    if manifest.members > 1:
+        rows += "; train and validation of the first model, while each row that is no test row calibrates one of them"
     facts = [
         ("rows", rows),
         ("looked at", f"{len(material.x):,} rows, {material.which}" if len(material.x) else "no rows"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from pathlib import Path
 
 import numpy as np
 
@@ -24,8 +25,8 @@ def run(options: Namespace) -> None:
     found = checkpoint.load(options.checkpoint)
     if (folds := Dealing.of(found.training).folds) > 1:
         raise TrainingError(
-            f"{options.checkpoint} is one of the {folds} folds of an ensemble: fit --resume, with the options of the "
-            "fit, makes the bundle of all of them"
+            f"{options.checkpoint} is one of the {folds} folds of an ensemble: fit --resume --checkpoint "
+            f"{_whole(options.checkpoint)}, with the other options of the fit, makes the bundle of all of them"
         )
     if found.state is not None:
         at = found.state.progress
@@ -66,3 +67,8 @@ def run(options: Namespace) -> None:
         say(options, "making the report")
         bundle = reported(bundle, unseen, records, options.seed, options.threads)
     write_bundle(options, options.output, bundle)
+
+
+def _whole(fold: Path) -> Path:
+    """What `fit` is told of the checkpoint of one fold: checkpoint-1-fold-2.npz is one of checkpoint-1.npz."""
+    return fold.with_name(fold.stem.rpartition("-fold-")[0] + fold.suffix)

@@ -241,7 +241,7 @@ def _fitted(options: Namespace, job: _Job, fabric: Fabric, version: int | None) 
     told: Callable[..., None] = say if first else lambda *_: None
     source, columns = str(job.training["source"]), job.parts.inputs.columns
     before = resume.found(file, options.resume, version, job.made_of, source, job.training, columns)
-    if options.resume and before is None and first:
+    if options.resume and before is None and first and not job.fold:  # later folds begin when those before are over
         warn(f"--resume: there is no {file}; this is a fresh start")
     if before is not None and before.state is None:
         told(options, f"{file} is a finished fit: going on with the bundle")
