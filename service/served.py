@@ -22,7 +22,7 @@ from service.statistics import Statistics
 from service.vae import VAE, Work
 
 MAX_INLINE_S = 0.0005  # for so long nobody's request is read and nobody's reply written
-LONE_BATCHES = 4  # more rows in one run gain no more than the noise, and take memory (decision 11)
+LONE_BATCHES = 4  # longer runs are no faster (decision 11)
 
 
 class Rows(NamedTuple):

@@ -20,7 +20,7 @@ from service.codec.fields import add_mask
 from service.codec.records import flat
 from service.codec.rows import Array
 from service.codec.tensors import LENGTH_HEADER, Infer, read, write
-from service.errors import DeadlineExceeded, InvalidInput, NotReady, UnknownModel, UnsupportedMedia, named, shown
+from service.errors import DeadlineExceeded, InvalidInput, NotReady, UnknownModel, UnsupportedMedia, shown
 from service.http.bodies import Bodies
 from service.http.exchange import Endpoint, Handler, HeaderList, Reply
 from service.http.headers import Headers
@@ -189,16 +189,13 @@ def _check_names(model: Model, asked: Infer) -> None:
     ):
         able = [tensor.name for tensor in known]
         if unknown := [name for name in names if name not in able]:
-            limit = ", ".join(able)
-            text = f"{model.op} has no {told} {shown(unknown[0])}; it has: {limit}"
-            raise InvalidInput(text, field=named(unknown[0]), limit=limit, value=named(unknown[0]))
+            raise InvalidInput(f"{model.op} has no {told} {shown(unknown[0])}; it has: {', '.join(able)}")
 
 
 def _count(tensor: Array) -> int:
     if tensor.size != 1 or tensor.dtype.kind not in "iu":
-        raise InvalidInput(
-            "count must be one whole number, of shape [1]", field="count", limit="[1]", value=list(tensor.shape)
-        )
+        given = f"{tensor.dtype}, of shape {list(tensor.shape)}"
+        raise InvalidInput(f"count must be one whole number, of shape [1]; given: {given}")
     return int(tensor.item())
 
 
@@ -206,13 +203,7 @@ def _sooner(deadline: float, asked: Infer) -> float:
     """The deadline, or the parameter `timeout` (microseconds; 0: none) from now on where that is sooner."""
     timeout_us = asked.parameters.get("timeout", 0)
     if type(timeout_us) is not int or timeout_us < 0:
-        limit = "a whole number of microseconds"
-        raise InvalidInput(
-            f"timeout must be {limit}; given: {shown(timeout_us)}",
-            field="timeout",
-            limit=limit,
-            value=shown(timeout_us),
-        )
+        raise InvalidInput(f"timeout must be a whole number of microseconds; given: {shown(timeout_us)}")
     return min(deadline, asyncio.get_running_loop().time() + timeout_us / 1e6) if timeout_us else deadline
 
 
