@@ -20,6 +20,7 @@ from collections.abc import Sequence
 
 from service.errors import StartError
 from training.errors import Interrupted, TrainingError
+from training.flags.fit import require_agreeing
 from training.flags.parser import parser
 
 _EXTRA = "the extra training brings it: make .venv/.dev in a clone, or pip install -c constraints.txt '.[training]'"
@@ -31,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(given)
     options.arguments = given
     try:
+        if options.command == "fit":
+            require_agreeing(options)
         # only now, so that --help need not wait for PyTorch, and evaluate, calibrate and report do without it
         importlib.import_module(f"training.steps.{options.command}").run(options)
     except Interrupted as error:

@@ -120,6 +120,12 @@ def fit(
     loop = _Loop(vae, train, options, draw, fabric, resume, _Saver(save, interrupt if fabric.is_global_zero else None))
     measure = Validation(vae, validation, options.seed, fabric, options.importance_samples)
     at, stopped = loop.at, "epochs"
+    if options.epochs < options.warmup_epochs:
+        reached = f"{options.warmup_epochs:g}, at {warm_up(options.epochs, options.warmup_epochs):.0%}"
+        warn(
+            f"a fit of {options.epochs} epochs ends within the KL warm-up of {reached}: "
+            "give it more --epochs or fewer --warmup-epochs"
+        )
     bar = tqdm(total=options.epochs, initial=at.epoch - 1, desc="fit", unit="epoch", disable=True if quiet else None)
     with bar, _as_fit_errors(fabric, interrupt), fast_matmul(fabric, options.batch_size, loop.stepper.parameters):
         while at.epoch <= options.epochs:

@@ -43,3 +43,21 @@ def test_a_module_of_our_own_that_is_missing_is_a_fault() -> None:
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
     assert ended.returncode == 1
     assert "Traceback" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ("--folds 3 --calibration 0.2", "--folds 3 calibrates on all rows but the test rows"),
+        ("--folds 3 --window 4", "--folds 3: windows of a series cannot be dealt out in folds"),
+        ("--stride 4", "--stride is for windows: say by --window"),
+        ("--gradient-draws 4", "--gradient-draws 4: chosen of --importance-samples, which is 1"),
+    ],
+)
+def test_flags_that_rule_each_other_out_are_refused_before_anything_is_loaded(flags: str, told: str) -> None:
+    """Whoever mistypes does not wait for PyTorch, nor for data of which there may be gigabytes."""
+    arguments = ["fit", "--data", "none.csv", "--output", "m", *flags.split()]
+    program = WITHOUT.format(module="torch", arguments=arguments)
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith(f"vae-train fit: {told}")

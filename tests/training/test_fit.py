@@ -169,6 +169,17 @@ def test_values_too_large_to_standardise_are_named() -> None:
         fit(model(x), x, x, FitOptions(epochs=1))
 
 
+@pytest.mark.parametrize(("warmup", "told"), [(8, True), (4, False), (3, False)])
+def test_a_fit_that_ends_within_the_warm_up_says_so(warmup: int, told: bool) -> None:
+    """Its loss never had all of the KL in it."""
+    x, warnings = rows(60), list[str]()
+    fit(model(x), x, x, FitOptions(epochs=4, warmup_epochs=warmup), warn=warnings.append)
+    expected = (
+        "a fit of 4 epochs ends within the KL warm-up of 8, at 50%: give it more --epochs or fewer --warmup-epochs"
+    )
+    assert warnings == [expected] * told
+
+
 def test_a_step_that_is_not_finite_is_skipped_and_its_cause_named() -> None:
     """Column, epoch and step; the log counts it, the weights stay finite, and the other steps are made."""
     x, warnings, records = rows(60), list[str](), list[Record]()
@@ -184,7 +195,7 @@ def test_a_step_that_is_not_finite_is_skipped_and_its_cause_named() -> None:
         return found
 
     vae = model(x)
-    fit(vae, x, x, FitOptions(epochs=3, batch_size=10), draw, log=records.append, warn=warnings.append)
+    fit(vae, x, x, FitOptions(epochs=3, batch_size=10, warmup_epochs=3), draw, log=records.append, warn=warnings.append)
     cause = "step 3: the value of x3 is not finite"
     assert warnings == [f"epoch 2: 1 of 6 steps skipped: {cause}"]
     assert [record.get("skipped", 0) for record in records] == [0, 1, 0]
@@ -207,6 +218,6 @@ def test_the_column_whose_likelihood_overflows_is_named() -> None:
     with pytest.raises(
         FitError, match=r"epoch 2, step 5: 10 steps in a row .* the likelihood of x2 is not finite: low"
     ):
-        fit(vae, x, x, FitOptions(epochs=9, batch_size=10), draw, warn=warnings.append)
+        fit(vae, x, x, FitOptions(epochs=9, batch_size=10, warmup_epochs=3), draw, warn=warnings.append)
     causes = [f"step {step}: the likelihood of x2 is not finite" for step in (1, 2, 3)]
     assert warnings == [f"epoch 1: 6 of 6 steps skipped: {'; '.join(causes)}"]

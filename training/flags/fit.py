@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Final
 
+from training.errors import FitError
 from training.flags.common import DATA, GROUPS, add_common, add_levels, add_reading
 from training.flags.values import count, draws, floor, levels, positive, rate, share, widths, window
 
@@ -179,3 +180,27 @@ def _add_windows(parser: argparse.ArgumentParser) -> None:
     )
     windows.add_argument("--group", metavar="COLUMN", help="names the machine or run; no window crosses between two")
     windows.add_argument("--time", metavar="COLUMN", help="must not descend within a run; no sensor")
+
+
+def require_agreeing(options: argparse.Namespace) -> None:
+    """Raise FitError, naming both, for two flags of `fit` that rule each other out: seen before any data is read."""
+    if options.window is None:
+        for name in ("stride", "differences", "group", "time"):
+            if getattr(options, name):
+                raise FitError(f"--{name} is for windows: say by --window how many readings each has")
+    if options.gradient_draws and options.importance_samples == 1:
+        raise FitError(f"--gradient-draws {options.gradient_draws}: chosen of --importance-samples, which is 1")
+    if (options.folds or 1) == 1:
+        return
+    if options.calibration is not None:
+        raise FitError(f"--folds {options.folds} calibrates on all rows but the test rows: leave --calibration away")
+    if options.groups:
+        raise FitError(
+            f"--folds {options.folds}: with --groups calibration rows must be set apart: leave one of them away"
+        )
+    if options.start is not None:
+        raise FitError(
+            f"--folds {options.folds}: --start {options.start} may have seen the rows of any fold: leave it away"
+        )
+    if options.window is not None:
+        raise FitError(f"--folds {options.folds}: windows of a series cannot be dealt out in folds: leave it away")

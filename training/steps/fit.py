@@ -109,8 +109,6 @@ def _fitted(options: Namespace, job: Job, fabric: Fabric, version: int | None) -
     elif options.start is not None:
         state = start.state_of(options.start, inputs, job.config)
         told(options, f"starting at the weights of {options.start}")
-    fold = f"fold {job.fold + 1} of {job.folds}, " if job.folds > 1 else ""
-    told(options, f"fitting {fold}on {devices.described(fabric)}")
 
     def save(now: State) -> None:
         at = now.progress
@@ -121,6 +119,8 @@ def _fitted(options: Namespace, job: Job, fabric: Fabric, version: int | None) -
     vae = VAE(inputs, job.config, job.options.seed)
     with contextlib.ExitStack() as stack:
         interrupt = stack.enter_context(Interrupt(insist=fabric.world_size > 1))
+        fold = f"fold {job.fold + 1} of {job.folds}, " if job.folds > 1 else ""
+        told(options, f"fitting {fold}on {devices.described(fabric)}")  # whoever reads it may stop the fit
         log = (
             stack.enter_context(contextlib.closing(FitLog(job.log, state.progress.epoch if state else 1)))
             if first

@@ -20,7 +20,6 @@ from service.manifest import Data
 from training import resume, start
 from training.data import Dataset
 from training.defaults import FEW_ROWS, default_config, default_folds, default_options
-from training.errors import FitError
 from training.fit import FitOptions
 from training.groups import groups_by
 from training.likelihoods.choose import Family, as_they_are
@@ -49,19 +48,9 @@ class Job:
 
 
 def jobs_of(options: Namespace, file: Path, log: Path, fabric: Fabric) -> list[Job]:
-    """Read the data; of several folds the fit of each, else the one. Raises FitError for what rules folds out."""
-    folds = options.folds or 1
-    if folds > 1 and options.calibration is not None:
-        raise FitError(f"--folds {folds} calibrates on all rows but the test rows: leave --calibration away")
-    if folds > 1 and options.groups:
-        raise FitError(f"--folds {folds}: with --groups calibration rows must be set apart: leave one of them away")
-    if folds > 1 and options.start is not None:
-        raise FitError(f"--folds {folds}: --start {options.start} may have seen the rows of any fold: leave it away")
+    """Read the data; of several folds the fit of each, else the one."""
     dataset = to_fit(options, fabric.is_global_zero)
-    if folds > 1 and dataset.places is not None:
-        raise FitError(f"--folds {folds}: windows of a series cannot be dealt out in folds: leave it away")
-    if options.folds is None:
-        folds = _usual_folds(options, dataset, fabric)
+    folds = options.folds or _usual_folds(options, dataset, fabric)
     likelihood: Family = options.likelihood or default_config(dataset.inputs).likelihood
     if options.binarize == "none":
         for rows in (dataset.x, dataset.test):

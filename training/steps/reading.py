@@ -20,7 +20,6 @@ from training.table_file import SUFFIXES, TableFile, is_table, open_table
 
 _CHARACTERS = {"comma": ",", "semicolon": ";", "tab": "\t", "point": "."}
 _OF_TABLES = ("delimiter", "decimal", "missing", "label", "schema", "max_levels", "min_level_rows")
-_OF_WINDOWS = ("stride", "differences", "group", "time")
 _MOST_LINES = 100
 
 
@@ -110,14 +109,11 @@ def as_known(options: Namespace, known: Schema | None) -> Dataset:
 
 
 def _cut(options: Namespace) -> Cut | None:
-    """How readings are cut into windows; None: rows are rows. Raises DataError for options of windows without any."""
-    if options.window is not None:
-        stride = options.stride or max(1, options.window // 4)
-        return Cut(options.window, stride, options.differences, options.group, options.time)
-    for name in _OF_WINDOWS:
-        if getattr(options, name):
-            raise DataError(f"--{name} is for windows: say by --window how many readings each has")
-    return None
+    """How readings are cut into windows; None: rows are rows."""
+    if options.window is None:
+        return None
+    stride = options.stride or max(1, options.window // 4)
+    return Cut(options.window, stride, options.differences, options.group, options.time)
 
 
 def _table(options: Namespace, file: TableFile, known: Schema, how: Reading, cut: Cut | None, first: bool) -> Dataset:
