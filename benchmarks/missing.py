@@ -174,7 +174,7 @@ class Model:
             patience=length.patience,
         )
         fit(vae, parts.train, parts.validation, options)
-        self.engine = Engine({"scorer": export_graphs(vae)["scorer"]}, threads=1)
+        self.engine = Engine({"scorer": export_graphs(vae, ("scorer",))["scorer"]}, threads=1)
         self.eps = noise_table(latent, options.seed)[:DRAWS]
 
     def scores(self, x: Floats) -> Floats:

@@ -1,7 +1,9 @@
 """
 From PyTorch to ONNX: the bytes of each graph. Whether they compute the same is the question of `parity`.
 
-The example batch has three rows and two draws, because sizes 0 and 1 are specialised when a graph is traced.
+All graphs of a bundle are traced side by side and cut apart after: what the exporter does once a call, such as reading
+its own operators, is more than a small graph takes. The example batch has three rows and two draws, because sizes 0 and
+1 are specialised when a graph is traced.
 """
 
 from __future__ import annotations
@@ -9,75 +11,116 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import onnx_ir
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from service import onnx_file
 from service.manifest import Graph, GraphName
+from service.manifest import Tensor as TensorSpec
 from training.errors import TrainingError
 from training.graphs import modules, specs
 from training.models.mlp import VAE
 
 _EXAMPLE = {"batch": 3, "draws": 2}
+_PART = re.compile(r"^parts\.\d+\.")
 _DTYPES = {"float32": torch.float32, "float64": torch.float64, "bool": torch.bool}
 
+Rows = tuple[Tensor, ...]
 
-def export_graphs(vae: VAE) -> dict[GraphName, bytes]:
+
+def export_graphs(vae: VAE, only: tuple[GraphName, ...] = ()) -> dict[GraphName, bytes]:
     """
-    The ONNX bytes of each graph: one file, standard operators, axes "batch" and "draws" free.
+    The ONNX bytes of each graph, or of some: one file, standard operators, axes "batch" and "draws" free.
 
     Raises TrainingError where the exporter gave anything else.
     """
-    listed = specs(vae)
-    return {name: _export(name, module, listed[name]) for name, module in modules(vae).items()}
+    listed = {name: graph for name, graph in specs(vae).items() if not only or name in only}
+    built = modules(vae)
+    model = _traced(_SideBySide([built[name] for name in listed]), listed)
+    return {name: _cut(model, name, graph) for name, graph in listed.items()}
 
 
-def _export(name: str, module: nn.Module, graph: Graph) -> bytes:
-    example = tuple(
-        torch.zeros(
-            [_EXAMPLE[size] if isinstance(size, str) else size for size in tensor.shape], dtype=_DTYPES[tensor.dtype]
-        )
-        for tensor in graph.inputs
-    )
-    free = {axis: torch.export.Dim(axis) for axis in _EXAMPLE}
-    dynamic = tuple(
-        {i: free[size] for i, size in enumerate(tensor.shape) if isinstance(size, str)} for tensor in graph.inputs
-    )
+class _SideBySide(nn.Module):
+    """Modules that know nothing of each other, each with inputs and outputs of its own."""
+
+    def __init__(self, parts: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+
+    def forward(self, feeds: tuple[Rows, ...]) -> tuple[Rows, ...]:
+        """The tensors of each, one after the other."""
+        return tuple(part(*own) for part, own in zip(self.parts, feeds, strict=True))
+
+
+def _traced(module: _SideBySide, listed: Mapping[GraphName, Graph]) -> Any:
+    """One onnx_ir.Model, in which tensors are named after their graph: "scorer.x"."""
     with torch.no_grad(), _quiet():
         program = torch.onnx.export(
             module,
-            example,
-            input_names=[tensor.name for tensor in graph.inputs],
-            output_names=[tensor.name for tensor in graph.outputs],
-            dynamic_shapes=dynamic,
+            (tuple(tuple(_example(tensor) for tensor in graph.inputs) for graph in listed.values()),),
+            input_names=[name for graph, own in listed.items() for name in _named(graph, own.inputs)],
+            output_names=[name for graph, own in listed.items() for name in _named(graph, own.outputs)],
+            dynamic_shapes=(tuple(tuple(_free(graph, t) for t in own.inputs) for graph, own in listed.items()),),
             dynamo=True,
             external_data=False,
             verbose=False,
         )
     if program is None:
-        raise TrainingError(f"{name}.onnx: the exporter gave no program")
-    _strip(program.model)
-    model: bytes = program.model_proto.SerializeToString()
-    if reason := onnx_file.refusal(model):
+        raise TrainingError(f"{', '.join(listed)}: the exporter gave no program")
+    return program.model
+
+
+def _named(graph: GraphName, tensors: Sequence[TensorSpec]) -> list[str]:
+    return [f"{graph}.{tensor.name}" for tensor in tensors]
+
+
+def _example(tensor: TensorSpec) -> Tensor:
+    sizes = [_EXAMPLE[size] if isinstance(size, str) else size for size in tensor.shape]
+    return torch.zeros(sizes, dtype=_DTYPES[tensor.dtype])
+
+
+def _free(graph: GraphName, tensor: TensorSpec) -> dict[int, Any]:
+    """Sizes that are free, of each graph its own: else one would ask the tensors of another for their sizes."""
+    return {i: torch.export.Dim(f"{graph}_{size}") for i, size in enumerate(tensor.shape) if isinstance(size, str)}
+
+
+def _cut(model: Any, name: GraphName, graph: Graph) -> bytes:
+    """The graph of this name, with the names of its tensors and axes as a bundle has them."""
+    part = onnx_ir.convenience.extract(model.graph, _named(name, graph.inputs), _named(name, graph.outputs))
+    ends, listed = (*part.inputs, *part.outputs), (*graph.inputs, *graph.outputs)
+    weights = {key: part.initializers.pop(key) for key in sorted(part.initializers)}  # cut out in no order
+    produced = [value for node in part for value in node.outputs]
+    for value in (*ends, *produced):
+        value.name = f"{value.name}_"  # so that nothing inside has the name of an end
+        if value.shape is not None:
+            value.shape = onnx_ir.Shape(_own(name, size) for size in value.shape)
+    for value, tensor in zip(ends, listed, strict=True):
+        value.name = tensor.name
+    for key, value in weights.items():
+        value.name = _PART.sub("", key)
+        part.register_initializer(value)
+    for noted in (part, *part, *ends, *weights.values(), *produced):  # stack traces, with the paths of this machine
+        noted.metadata_props.clear()
+    cut = onnx_ir.Model(part, ir_version=model.ir_version, producer_name="pytorch", producer_version=torch.__version__)
+    made: bytes = onnx_ir.to_proto(cut).SerializeToString()
+    if reason := onnx_file.refusal(made):
         raise TrainingError(f"{name}.onnx: {reason}")
-    listed, traced = (*graph.inputs, *graph.outputs), (*program.model.graph.inputs, *program.model.graph.outputs)
-    for tensor, value in zip(listed, traced, strict=True):
+    for value, tensor in zip(ends, listed, strict=True):
         axes = tuple(size if isinstance(size, int) else str(size) for size in value.shape or ())
-        if (value.name, axes) != (tensor.name, tensor.shape):
-            raise TrainingError(f"{name}.onnx: {value.name} has the axes {axes}; {tensor.name} needs {tensor.shape}")
-    return model
+        if axes != tensor.shape:
+            raise TrainingError(f"{name}.onnx: {tensor.name} has the axes {axes}; it needs {tensor.shape}")
+    return made
 
 
-def _strip(model: Any) -> None:
-    """Take out the exporter's notes for debugging: stack traces, with the paths of this machine."""
-    graph = model.graph
-    produced = (value for node in graph for value in node.outputs)
-    for part in (graph, *graph, *graph.inputs, *graph.initializers.values(), *produced):
-        part.metadata_props.clear()
+def _own(name: GraphName, size: Any) -> int | str:
+    """A size without the name of the graph that it is free in: "5*scorer_draws" is "5*draws"."""
+    return size if isinstance(size, int) else str(size).replace(f"{name}_", "")
 
 
 @contextlib.contextmanager

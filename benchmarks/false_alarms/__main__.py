@@ -58,10 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if not file.exists() and time.monotonic() < until:
                 print(name, file=sys.stderr)
                 pool = pools.pool(options.data, name)
-                graphs = export_graphs(pools.fitted(pool))
-                _keep(
-                    file, pools.measure(pool, Engine({"scorer": graphs["scorer"]}, threads=1), options.splits or 1000)
-                )
+                graphs = export_graphs(pools.fitted(pool), ("scorer",))
+                engine = Engine({"scorer": graphs["scorer"]}, threads=1)
+                _keep(file, pools.measure(pool, engine, options.splits or 1000))
     elif options.part == "random":
         for name in pools.AT_RANDOM:
             file = options.output / f"random-{name}.jsonl"
