@@ -188,17 +188,14 @@ def _of_rows(server: Server) -> Iterator[Answer]:
     """What is wrong with what a body holds; of each type the last is the example."""
     yield _post(server, "/v1/sample", "too-large", json={"count": 2000})
     yield _post(server, "/v1/encode", "invalid-input", json={"inputs": [[[0] * 8] * 8, [[0] * 8] * 7]})
-    yield _post(server, "/v1/decode", "unsupported", json={"latents": [[0] * 16], "draw": True})
+    yield _post(server, "/v1/decode", "unsupported", json={"latents": [[0] * 16], "records": True})
     yield _post(server, "/v1/anomaly-score", "unsupported", json={**_ROWS["/v1"], "alpha": 1e-6})
     short = {"inputs": [{"name": "x", "shape": [1, 8, 7], "datatype": "FP32", "data": [0] * 56}]}
     many = {"inputs": [{"name": "count", "shape": [1], "datatype": "INT64", "data": [2000]}]}
-    drawn = {
-        "inputs": [{"name": "z", "shape": [1, 16], "datatype": "FP32", "data": [0] * 16}],
-        "parameters": {"draw": True},
-    }
+    rare = {**_ROWS["/v2"], "parameters": {"alpha": 1e-6}}
     yield _post(server, "/v2/models/sample/infer", "too-large", json=many)
     yield _post(server, "/v2/models/encode/infer", "invalid-input", json=short)
-    yield _post(server, "/v2/models/decode/infer", "unsupported", json=drawn)
+    yield _post(server, "/v2/models/anomaly-score/infer", "unsupported", json=rare)
 
 
 def _of_a_queue(server: Server, under: str, path: str) -> Iterator[Answer]:
