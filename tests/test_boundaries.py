@@ -129,6 +129,7 @@ SHARED = {
 """What `training` may use of `service`: the bundle, the numbers that both must agree on, and what runs them."""
 
 WEB = {"fastapi", "starlette", "uvicorn"}
+TRAINERS = {"torch", "training", "onnx", "onnx_ir", "onnxscript", "scipy", "sklearn"}
 
 
 def sources(package: str) -> dict[str, Path]:
@@ -197,7 +198,7 @@ def test_the_reader_of_imports_sees_them_all() -> None:
 @pytest.mark.parametrize("module", sources("service"))
 def test_the_service_needs_neither_torch_nor_training(module: str) -> None:
     """It is installed without them, and starts in a second because of that."""
-    assert not tops(imports(module)) & {"torch", "training", "tests", "onnx", "onnx_ir", "onnxscript", "sklearn", "scipy"}
+    assert not tops(imports(module)) & {*TRAINERS, "tests"}
 
 
 @pytest.mark.parametrize("module", sources("training"))
@@ -342,4 +343,4 @@ def test_the_application_runs_without_torch() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
     loaded = set(done.stdout.split())
     assert {"service", "fastapi", "onnxruntime"} <= loaded
-    assert not loaded & {"torch", "training", "onnx", "onnx_ir", "onnxscript", "scipy", "sklearn"}
+    assert not loaded & TRAINERS
