@@ -1,7 +1,8 @@
 # Each target sets up what it needs in .venv by itself. PYTHON: any CPython from 3.11 on.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
-PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# --no-compile: Python compiles what is imported, when it is; all of torch takes longer than to install it
+PIP := $(BIN)/pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt
 EXTRA ?= cpu
 BUILDER ?= docker build
 SEED ?= 0
