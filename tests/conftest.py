@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from service.bundle import Bundle
 from tests.bundles import IMAGE, TABLE, image_rows, make_bundle, table_rows
 from tests.server import Server
 from tests.shared import once
+from tests.training.machines import fit_machines
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +25,12 @@ def table_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def image_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """2 x 3 pixels, Bernoulli, calibrated on 50 rows."""
     return once(tmp_path_factory, "dots", lambda at: make_bundle(at / "dots", IMAGE, "bernoulli", image_rows(100)))
+
+
+@pytest.fixture(scope="session")
+def machines(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The trainer's bundle of a table with a column of each kind, and missing values. Not to be changed."""
+    return once(tmp_path_factory, "machines", lambda _: fit_machines())
 
 
 @pytest.fixture

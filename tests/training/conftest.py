@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from service.bundle import Bundle
 from service.engine import Engine
 from tests.shared import once
-from tests.training.machines import fit_machines
 from tests.training.small import Fitted, fit_gappy, fit_table
 
 
@@ -27,9 +25,3 @@ def engine(fitted: Fitted) -> Engine:
 def gappy(tmp_path_factory: pytest.TempPathFactory) -> Fitted:
     """A Gaussian VAE of a table with missing values, fitted for a moment, and its bundle. Not to be changed."""
     return once(tmp_path_factory, "gappy", lambda _: fit_gappy())
-
-
-@pytest.fixture(scope="session")
-def machines(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """The bundle of a table with a column of each kind, and missing values. Not to be changed."""
-    return once(tmp_path_factory, "machines", lambda _: fit_machines())
