@@ -10,6 +10,7 @@ import pytest
 
 from service.bundle import Bundle
 from tests.bundles import IMAGE, TABLE, image_rows, make_bundle, table_rows
+from tests.mixed import make_mixed
 from tests.server import Server
 from tests.shared import once
 from tests.training.machines import fit_machines
@@ -25,6 +26,12 @@ def table_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def image_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """2 x 3 pixels, Bernoulli, calibrated on 50 rows."""
     return once(tmp_path_factory, "dots", lambda at: make_bundle(at / "dots", IMAGE, "bernoulli", image_rows(100)))
+
+
+@pytest.fixture(scope="session")
+def mixed_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every kind of column, values that may be missing, draws; calibrated on 200 rows in each mask bin."""
+    return once(tmp_path_factory, "mixed", lambda at: make_mixed(at / "mixed"))
 
 
 @pytest.fixture(scope="session")

@@ -82,12 +82,12 @@ def answer(reply: httpx.Response, kind: str = "") -> Answer:
 
 
 @contextlib.contextmanager
-def serving(model: str) -> Iterator[Server]:
-    """The service on the model that examples are of: the shipped one, or the table of tests/mixed.py."""
+def serving(model: str, like: Path | None = None) -> Iterator[Server]:
+    """The service on the model that examples are of: the shipped one, or the table of tests/mixed.py, see there."""
     with contextlib.ExitStack() as stack:
         bundle = BUNDLE
         if model == TABLE:
-            bundle = make_mixed(Path(stack.enter_context(tempfile.TemporaryDirectory())) / TABLE)
+            bundle = make_mixed(Path(stack.enter_context(tempfile.TemporaryDirectory())) / TABLE, like=like)
         yield stack.enter_context(Server(bundle, device="cpu"))
 
 

@@ -37,10 +37,10 @@ def calibration_rows() -> NDArray[np.float64]:
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bundle(mixed_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The table of tests/mixed.py in groups by its site."""
     groups = Groups(column="site", names=GROUPS, rows=tuple(ROWS.get(name, 0) for name in GROUPS))
-    return make_mixed(tmp_path_factory.mktemp("models") / "mixed", calibration_rows(), groups)
+    return make_mixed(tmp_path_factory.mktemp("models") / "mixed", calibration_rows(), groups, mixed_bundle)
 
 
 @pytest.fixture(scope="module")
@@ -219,12 +219,12 @@ def test_records_of_several_groups_are_found_together(server: Server, opened: Bu
     assert reply["least_discoveries"] == 1 + int(np.argmax(smallest * m / np.arange(1, m + 1) <= 0.1))
 
 
-def test_whole_numbers_make_groups_and_a_value_of_none_is_told(tmp_path: Path) -> None:
+def test_whole_numbers_make_groups_and_a_value_of_none_is_told(mixed_bundle: Path, tmp_path: Path) -> None:
     """A number that no calibration row had is no group."""
     rows = mixed_rows(120, seed=7)
     rows[:, STARTS] = np.repeat([2, 7], 60)
     groups = Groups(column="starts", names=("starts=2", "starts=7"), values=(2, 7), rows=(60, 60))
-    path = make_mixed(tmp_path / "starts", rows, groups)
+    path = make_mixed(tmp_path / "starts", rows, groups, mixed_bundle)
     calibrated = open_bundle(path)
     x = rows_of(0, 0, 0)
     x[:, STARTS] = [7, 2, 5]
@@ -242,10 +242,12 @@ def test_whole_numbers_make_groups_and_a_value_of_none_is_told(tmp_path: Path) -
         assert reply["p_values"][row] == p[0]
 
 
-def test_without_groups_nothing_is_told_of_them_and_the_rest_is_the_same(server: Server, tmp_path: Path) -> None:
+def test_without_groups_nothing_is_told_of_them_and_the_rest_is_the_same(
+    server: Server, mixed_bundle: Path, tmp_path: Path
+) -> None:
     """Scores, the threshold of all and explanations do not depend on groups; p-values do."""
     x = rows_of(0, 1, 2, np.nan)
-    with Server(make_mixed(tmp_path / "plain", calibration_rows())) as plain:
+    with Server(make_mixed(tmp_path / "plain", calibration_rows(), like=mixed_bundle)) as plain:
         reply, grouped = (ask(one, x, alpha=0.05, explain=3) for one in (plain, server))
         listed = plain.client.get("/v2/models/anomaly-score").json()["outputs"]
     assert "groups" not in reply

@@ -181,10 +181,10 @@ def test_every_example_request_gets_the_reply_that_is_shown(document: Json, serv
     assert seen == {operation["operationId"] for _, _, operation in operations(document)}
 
 
-def test_every_example_of_a_table_gets_the_reply_that_is_shown(document: Json) -> None:
+def test_every_example_of_a_table_gets_the_reply_that_is_shown(document: Json, mixed_bundle: Path) -> None:
     """Records, and tensors with a mask, from the real service on a table; each operation under /v1 has one."""
     seen = []
-    with serving(TABLE) as server:
+    with serving(TABLE, mixed_bundle) as server:
         for operation_id, name, reply in examples(document, server, TABLE):
             shown = shown_for(document, name, reply)
             seen.append(operation_id)

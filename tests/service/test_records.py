@@ -21,24 +21,24 @@ from service.bundle import Bundle, open_bundle
 from service.codec.table import Table
 from service.engine import Engine
 from service.errors import BundleError
-from service.inputs import Inputs
 from service.latent import uniforms
 from service.reference import PARTS, Reference
 from service.reload import unfit
 from service.scores import score
-from tests.bundles import edit_manifest, make_bundle
+from tests.bundles import edit_manifest
 from tests.guide import ROOT, same
 from tests.mixed import BINS, COLUMNS, KINDS, MAY_MISS, NAMES, C, K, L, make_mixed, masked, mixed_rows, observed
 from tests.server import Server
+from training.output import write
 
 TABLE = Table(COLUMNS)
 Json = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bundle(mixed_bundle: Path) -> Path:
     """Every kind of column, values that may be missing, draws."""
-    return make_mixed(tmp_path_factory.mktemp("models") / "mixed")
+    return mixed_bundle
 
 
 @pytest.fixture(scope="module")
@@ -388,7 +388,7 @@ def test_a_row_with_nothing_observed_is_refused_or_flagged(bundle: Path, tmp_pat
 
 def test_alpha_that_the_calibration_rows_do_not_allow_leaves_rows_undecided(bundle: Path, tmp_path: Path) -> None:
     """Of every bin, with the reason."""
-    few = make_mixed(tmp_path / "few", mixed_rows(10, seed=7))
+    few = make_mixed(tmp_path / "few", mixed_rows(10, seed=7), like=bundle)
     with Server(few) as server:
         reply = post(server, "/v1/anomaly-score", {"records": records_of(X)})
     assert reply["threshold"] is None
@@ -465,26 +465,25 @@ def test_the_guide_shows_a_request_and_its_answer(server: Server) -> None:
     assert same({**shown, "model": 0}, {**reply, "model": 0}), reply
 
 
-def test_a_bundle_of_the_trainer_is_served_alike(tmp_path: Path) -> None:
-    """Its families, its mask, its bins, what missing columns add, and its draws; untrained, and every value is one."""
-    x = mixed_rows(400)
-    x[np.random.default_rng(0).random(len(x)) < 0.3, :2] = np.nan
-    inputs = Inputs(kind="table", shape=(C,), dtype="float64", columns=COLUMNS, clamp=1000.0)
-    own = make_bundle(tmp_path / "pumps", inputs, "gaussian", x)
-    gone = {**GOOD, "speed": None}
-    with Server(own) as server:
-        body = {"records": [GOOD, gone, {**GOOD, "starts": 4000}], "alpha": 0.05, "explain": 6}
+def test_a_bundle_of_the_trainer_is_served_alike(machines: Bundle, tmp_path: Path) -> None:
+    """Its families, its mask, its bins, what missing columns add, and its draws; every value of these is one."""
+    table = Table(machines.manifest.inputs.columns or ())
+    good = {"speed": 1500.0, "mode": "low", "site": "s3", "grade": "b", "valve": 0, "stops": 3, "seen": 1.7e9}
+    good = {**good, "built": 2000}
+    gone = {**good, "speed": None}
+    with Server(write(tmp_path / "mixed", machines)) as server:
+        body = {"records": [good, gone, {**good, "stops": 4000}], "alpha": 0.05, "explain": 8}
         reply = post(server, "/v1/anomaly-score", body)
         assert [row["row"] for row in reply["missing"]] == [1]
-        assert reply["is_anomaly"][2]
-        assert reply["explanations"][2][0]["feature"] == "starts"
-        assert [len(parts) for parts in reply["explanations"]] == [6, 5, 6]
+        assert reply["is_anomaly"] == [False, False, True]
+        assert reply["explanations"][2][0]["feature"] == "stops"
+        assert [len(parts) for parts in reply["explanations"]] == [8, 7, 8]
         lone = post(server, "/v1/anomaly-score", {**body, "records": [gone]})
         assert lone["scores"] == pytest.approx(reply["scores"][1:2], rel=1e-4)
-        drawn = post(server, "/v1/decode", {"latents": [[0] * 4] * 9, "draw": True, "records": True})
-        assert not TABLE.read(drawn["records"]).flaws
+        drawn = post(server, "/v1/decode", {"latents": [[0] * 3] * 9, "draw": True, "records": True})
+        assert not table.read(drawn["records"]).flaws
         assert len({json.dumps(record) for record in drawn["records"]}) == 9
-        assert set(drawn["records"][0]) == set(NAMES)
+        assert set(drawn["records"][0]) == set(table.names) == set(good)
 
 
 @pytest.mark.parametrize(
