@@ -40,8 +40,8 @@ class Reply(NamedTuple):
 
 
 def make_model(folder: Path) -> Path:
-    """The bundle that is asked: rows of 3, latents of 2."""
-    return make_bundle(folder / "pumps", TABLE, "gaussian", table_rows(400), latent_dim=2)
+    """The bundle that is asked, as that of tests/conftest.py: rows of 3, latents of 4."""
+    return make_bundle(folder / "pumps", TABLE, "gaussian", table_rows(400))
 
 
 class Application:

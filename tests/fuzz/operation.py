@@ -22,7 +22,7 @@ from tests.fuzz.verdicts import check_refusal
 MOST = 5
 """Rows that a request may have."""
 TABLE = RowSpec("inputs", (3,), np.dtype(np.float64))
-LATENT = RowSpec("latents", (2,), np.dtype(np.float32), bound=MAX_LATENT)
+LATENT = RowSpec("latents", (4,), np.dtype(np.float32), bound=MAX_LATENT)
 
 Outcome = tuple[Array, dict[str, Any]]
 """The rows and the options of a body."""

@@ -93,7 +93,7 @@ def _json(random: Random, op: str) -> bytes:
         while (made := json_bodies.make(random)).operation != op:
             pass
         return made.body
-    width = 2 if op == "decode" else 3
+    width = 4 if op == "decode" else 3
     rows = ", ".join(
         str([random.uniform(-9, 9) for _ in range(width + (chance(random, 0.03) and 1))])
         for _ in range(random.randint(2, 5))
@@ -132,7 +132,7 @@ def _frame(random: Random, op: str) -> frames.Frame:
         return frames.make(random)
     rows = random.choice((2, 2, 3, 4, 5, 5, 6))
     name, width = (
-        random.choice((("z", 2),) if op == "decode" else (("x", 3), ("x", 3), ("z", 2)))
+        random.choice((("z", 4),) if op == "decode" else (("x", 3), ("x", 3), ("z", 4)))
         if op != "sample"
         else ("count", 1)
     )

@@ -22,7 +22,9 @@ from service.engine import Engine
 from service.errors import Unsupported
 from service.scored import Scored
 from service.scores import FEATURE_OUTPUTS, SCORE_OUTPUTS
-from tests.bundles import TABLE, make_bundle, make_older, table_rows
+from tests.bundles import make_older, table_rows
+from training.output import write
+from training.recalibrate import recalibrate
 
 NAMES = ("speed", "pressure", "flow")
 SPOIL = {"speed": 1600.0, "pressure": 8.0, "flow": 0.16}  # eight standard deviations
@@ -59,9 +61,10 @@ def scorer(table_bundle: Path) -> Scorer:
 
 
 @pytest.fixture(scope="module")
-def poor(tmp_path_factory: pytest.TempPathFactory) -> Scorer:
-    """The same kind of bundle with 30 calibration rows: too few for alpha = 0.01, enough for 0.05."""
-    return Scorer.open(make_bundle(tmp_path_factory.mktemp("models") / "few", TABLE, "gaussian", table_rows(60)))
+def poor(scorer: Scorer, tmp_path_factory: pytest.TempPathFactory) -> Scorer:
+    """The same bundle with 30 calibration rows: too few for alpha = 0.01, enough for 0.05."""
+    few = recalibrate(scorer.bundle, 2, table_rows(30, seed=8), "0" * 64, threads=1)
+    return Scorer.open(write(tmp_path_factory.mktemp("models") / "pumps", few))
 
 
 @pytest.mark.parametrize("samples", [1, 16, 64])

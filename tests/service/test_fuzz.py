@@ -9,6 +9,7 @@ from __future__ import annotations
 import random as randoms
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -22,7 +23,7 @@ from service.codec import json
 from service.codec.fields import read_rows
 from service.errors import ServiceError
 from tests.fuzz import frames, header_fields, json_bodies, npy_files, picture_files, record_bodies, requests, streams
-from tests.fuzz.application import Application, make_model
+from tests.fuzz.application import Application
 from tests.fuzz.operation import TABLE
 from tests.fuzz.requests import Request
 
@@ -32,9 +33,9 @@ played = st.randoms(use_true_random=False)
 
 
 @pytest.fixture(scope="module")
-def application(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Application]:
+def application(table_bundle: Path) -> Iterator[Application]:
     """The whole service, in this process."""
-    with Application(make_model(tmp_path_factory.mktemp("models"))) as app:
+    with Application(table_bundle) as app:
         yield app
 
 

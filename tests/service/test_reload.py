@@ -41,11 +41,10 @@ def until(condition: Callable[[], bool], seconds: float = 30) -> None:
 
 
 @pytest.fixture(scope="module")
-def odd_and_even(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def odd_and_even(table_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Two bundles with different weights: for versions that are odd, and for those that are even."""
     models = tmp_path_factory.mktemp("models")
-    odd = make_bundle(models / "odd", TABLE, "gaussian", table_rows(400), version=1)
-    return odd, make_bundle(models / "even", TABLE, "gaussian", table_rows(400), version=2)
+    return table_bundle, make_bundle(models / "even", TABLE, "gaussian", table_rows(400), version=2)
 
 
 @pytest.fixture
