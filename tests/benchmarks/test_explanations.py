@@ -77,7 +77,8 @@ def test_a_table_is_fitted_planted_and_printed_once(tmp_path: Path, capfd: pytes
     page = tmp_path / "page.md"
     page.write_text("By hand.\n<!-- begin explanations -->\n<!-- end explanations -->\n")
     command = ["--data", str(data), "--output", str(output), "--processes=1", "--page", str(page)]
-    assert main([*command, "--", "--epochs=1"]) == 0
+    small = ["--epochs=1", "--hidden=8", "--likelihood=gaussian", "--prior=standard-normal", "--folds=1"]
+    assert main([*command, "--", *small]) == 0
     printed = capfd.readouterr().out
     for kind in KINDS:
         assert f"| {kind} | columns | unseen rows | {' | '.join(METHODS)} |" in printed

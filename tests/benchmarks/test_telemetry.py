@@ -141,7 +141,8 @@ def test_the_page_says_what_was_found_how_late_and_where_another_detector_is_bet
 
 def test_a_fitted_model_is_served_raw_readings_and_stands_beside_references_of_its_own_windows(tmp_path: Path) -> None:
     """The whole way, short; readings that it was not fitted to are refused."""
-    options = Namespace(seed=3, fit=["--epochs=1"])
+    small = ["--epochs=1", "--hidden=32", "--likelihood=gaussian", "--prior=standard-normal"]
+    options = Namespace(seed=3, fit=small)
     data = write_readings(tmp_path, 900, 3)
     bundle = fitted(data, tmp_path, OURS, options)
     manifest = open_bundle(bundle).manifest
