@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -69,9 +69,17 @@ class Observer:
 Make = Callable[..., "batcher.Batcher[str]"]
 
 
-def verdict(make: Make, trial: Trial) -> str | None:
-    """What goes wrong in *trial* with the batcher that *make* makes; None: nothing."""
-    return asyncio.run(_verdict(make, trial))
+def verdicts(make: Make, together: list[Trial]) -> list[str | None]:
+    """
+    What goes wrong in each trial with the batcher that *make* makes; None: nothing.
+
+    All at a time, each with batchers of its own: most of a trial is waiting.
+    """
+
+    async def all_of_them() -> list[str | None]:
+        return await asyncio.gather(*(_verdict(make, trial) for trial in together))
+
+    return asyncio.run(all_of_them())
 
 
 async def _verdict(make: Make, trial: Trial) -> str | None:
@@ -219,11 +227,11 @@ trials = st.builds(
 )
 
 
-@settings(max_examples=80, deadline=None)
-@given(trial=trials)
-def test_every_caller_gets_exactly_the_own_rows_or_the_own_error(trial: Trial) -> None:
+@settings(max_examples=20, deadline=None)
+@given(together=st.lists(trials, min_size=4, max_size=4))
+def test_every_caller_gets_exactly_the_own_rows_or_the_own_error(together: list[Trial]) -> None:
     """Whatever the sizes, orders, departures, deadlines and errors, in the loop or in the thread."""
-    assert verdict(batcher.Batcher, trial) is None
+    assert verdicts(batcher.Batcher, together) == [None] * 4
 
 
 CALLS, QUEUES, ADMISSION, BATCHER = "calls.py", "queues.py", "admission.py", "batcher.py"
@@ -306,11 +314,15 @@ def some_trial(seed: int) -> Trial:
 def test_a_fault_that_batchers_have_is_caught(fault: str) -> None:
     """A property that cannot fail proves nothing."""
     make = broken(*FAULTS[fault])
-    assert any(verdict(make, some_trial(seed)) for seed in range(200)), f"nothing shows that {fault}"
+    trials_ = ([some_trial(seed) for seed in range(first, first + 4)] for first in range(0, 200, 4))
+    assert any(any(verdicts(make, together)) for together in trials_), f"nothing shows that {fault}"
 
 
 def test_the_trials_that_catch_the_faults_find_none_in_the_batcher() -> None:
     """Loaded in the same way as the broken ones."""
     make = broken(BATCHER, "Batcher", "Batcher")
-    found: dict[int, Any] = {seed: verdict(make, some_trial(seed)) for seed in range(40)}
+    found: dict[int, str | None] = {}
+    for first in range(0, 40, 4):
+        seeds = range(first, first + 4)
+        found |= zip(seeds, verdicts(make, [some_trial(seed) for seed in seeds]), strict=True)
     assert {seed: wrong for seed, wrong in found.items() if wrong} == {}
