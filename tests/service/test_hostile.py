@@ -198,9 +198,11 @@ def test_a_client_that_reads_slowly_gets_all_of_it(server: Server) -> None:
         slow.connect(("127.0.0.1", int(server.url.rpartition(":")[2])))
         slow.sendall(post(asked, "Connection: close"))
         said = bytearray()
+        began = time.monotonic()
         while part := slow.recv(150_000):
             said += part
-            time.sleep(0.03)
+            time.sleep(0.015)
+        assert time.monotonic() - began > 1.5  # longer than the server waits for one that does not get on
     head, _, body = bytes(said).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200 ")
     assert len(json.loads(body)["z"]) == 1024

@@ -228,7 +228,7 @@ def test_who_is_connected_and_not_accepted_when_the_port_closes_is_answered(tabl
 
 def test_while_draining_the_server_says_so_and_still_answers(table_bundle: Path) -> None:
     """A load balancer that reads /health/ready has time to leave; each reply closes its connection."""
-    with Server(table_bundle, drain_delay_s=3) as server:
+    with Server(table_bundle, drain_delay_s=2) as server:
         stopping = threading.Thread(target=server.stop)
         stopping.start()
         until(lambda: server.client.get("/health/ready").status_code == 503)

@@ -152,7 +152,7 @@ def test_every_worker_tells_the_sum(own: Server) -> None:
     """Of requests and rows, after each of them, whoever is asked; also after one was killed, and replaced."""
     sent = 0
     files: set[str] = set()
-    for round_ in range(3):
+    for round_ in range(2):
         who: set[str] = set()
         while len(who) < 2:
             who.add(ask(own)[0])
@@ -162,10 +162,10 @@ def test_every_worker_tells_the_sum(own: Server) -> None:
         files = files or {file.name for file in counts(own).iterdir()}
         assert own.metric("vae_rows_total", op="encode") == 3 * sent
         assert own.metric("vae_http_request_duration_seconds_count", route="/v1/encode") == sent
-        kill(own, round_ % 2)
+        kill(own, round_)
         assert [counted(own) for _ in range(3)] == [sent] * 3
         until(lambda: own.metric("vae_workers_ready") == 2 and own.metric("vae_model_ready") == 1)
-    assert own.metric("vae_worker_restarts_total") == 3
+    assert own.metric("vae_worker_restarts_total") == 2
     assert {file.name for file in counts(own).iterdir()} == files
 
 
@@ -261,12 +261,18 @@ def test_a_worker_that_hangs_is_killed_and_replaced(table_bundle: Path) -> None:
         assert server.stop() == 0
 
 
-def test_a_worker_that_has_said_nothing_for_long_gets_no_connections(table_bundle: Path) -> None:
-    """Long before it is killed: somebody else has the time."""
+def test_a_worker_that_has_said_nothing_for_long_gets_no_connections_and_no_statistics_wait_for_it(
+    table_bundle: Path,
+) -> None:
+    """Long before it is killed: somebody else has the time. Its part of the statistics is what it was."""
     with Two(table_bundle, worker_timeout_s=600) as server:
+        while len({ask(server)[0] for _ in range(4)}) < 2:
+            pass
+        before = httpx.get(f"{server.url}/v2/models/encode/stats", timeout=30).json()
         victim = pids(server)[0]
         os.kill(victim, signal.SIGSTOP)
         time.sleep(DOUBT_S + 1)
+        assert httpx.get(f"{server.url}/v2/models/encode/stats", timeout=30).json() == before
         assert {ask(server)[1].status_code for _ in range(8)} == {200}
         os.kill(victim, signal.SIGCONT)
         until(lambda: len({ask(server)[0] for _ in range(8)}) == 2)
@@ -324,7 +330,7 @@ def test_statistics_are_the_sum_over_workers(own: Server) -> None:
     sent = 0
     for round_ in range(2):
         who: set[str] = set()
-        while len(who) < 2 or sent < 20 * (round_ + 1):
+        while len(who) < 2 or sent < 8 * (round_ + 1):
             who.add(ask(own)[0])
             sent += 1
             assert told("/v2/models/encode/stats")["inference_count"] == 3 * sent
@@ -337,21 +343,10 @@ def test_statistics_are_the_sum_over_workers(own: Server) -> None:
             assert (
                 sum(batch["compute_infer"]["count"] for batch in one["batch_stats"]) == one["execution_count"] == sent
             )
-        kill(own, round_)
-        until(lambda: own.metric("vae_workers_ready") == 2)
-        assert told("/v2/models/stats")["inference_count"] == 3 * sent
-
-
-def test_statistics_do_not_wait_for_a_worker_that_hangs(table_bundle: Path) -> None:
-    """Its part is what it was."""
-    with Two(table_bundle, worker_timeout_s=600) as server:
-        while len({ask(server)[0] for _ in range(4)}) < 2:
-            pass
-        before = httpx.get(f"{server.url}/v2/models/encode/stats", timeout=30).json()
-        os.kill(pids(server)[0], signal.SIGSTOP)
-        time.sleep(DOUBT_S + 1)
-        assert httpx.get(f"{server.url}/v2/models/encode/stats", timeout=30).json() == before
-        os.kill(pids(server)[0], signal.SIGCONT)
+        if not round_:
+            kill(own, 0)
+            until(lambda: own.metric("vae_workers_ready") == 2)
+            assert told("/v2/models/stats")["inference_count"] == 3 * sent
 
 
 def test_a_worker_that_ends_again_and_again_is_replaced_later_and_later(own: Server) -> None:
@@ -367,9 +362,17 @@ def test_a_worker_that_ends_again_and_again_is_replaced_later_and_later(own: Ser
 
 @pytest.mark.parametrize("group", [False, True])
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_fails_no_request(table_bundle: Path, sig: signal.Signals, group: bool) -> None:
-    """To the supervisor, or to all processes as a terminal and systemd send it: all drain, and it ends with 0."""
+def test_a_signal_fails_no_request_and_leaves_nothing_behind(
+    table_bundle: Path, sig: signal.Signals, group: bool
+) -> None:
+    """
+    To the supervisor, or to all processes as a terminal and systemd send it: all drain, and it ends with 0.
+
+    The directory of the counts is removed.
+    """
     with Two(table_bundle) as server:
+        directory = counts(server)
+        assert directory.exists()
         clients = [Client(server) for _ in range(6)]
         for client in clients:
             client.go_on()
@@ -383,6 +386,7 @@ def test_a_signal_fails_no_request(table_bundle: Path, sig: signal.Signals, grou
             client.stop()
             assert (client.failed, client.wrong) == ([], [])
         assert not any(alive(pid) for pid in workers.values())
+        assert not directory.exists()
 
 
 def test_new_connections_are_answered_while_the_service_drains(table_bundle: Path) -> None:
@@ -417,15 +421,6 @@ def test_without_their_supervisor_workers_finish_and_end(table_bundle: Path) -> 
         server.process.wait(10)
         until(lambda: not any(alive(pid) for pid in workers.values()))
         assert not directory.exists()
-
-
-def test_nothing_is_left_behind(table_bundle: Path) -> None:
-    """The directory of the counts is removed."""
-    with Two(table_bundle) as server:
-        directory = counts(server)
-        assert directory.exists()
-        assert server.stop() == 0
-    assert not directory.exists()
 
 
 def start(*flags: str) -> subprocess.CompletedProcess[str]:
