@@ -14,6 +14,7 @@ import onnx
 import torch
 
 from service.bundle import pack_arrays
+from service.engine import Engine
 from service.inputs import Column, Inputs
 from service.manifest import Data
 from service.scores import PLAIN
@@ -109,6 +110,25 @@ def make_older(bundle: Path) -> None:
         calibrated=[entry for entry in document["calibrated"] if entry["kind"] in PLAIN],
         capabilities={**document["capabilities"], "score_kinds": list(PLAIN)},
     )
+
+
+def make_other(bundle: Path) -> None:
+    """Give *bundle* other weights, twice those of mu and theta, and the golden vectors of these, without an export."""
+    names = [file.stem for file in sorted(bundle.glob("*.onnx"))]
+    for name in names:
+        model = onnx.load(bundle / f"{name}.onnx")
+        weights = [w for w in model.graph.initializer if w.name.endswith(("vae.mu.weight", "vae.theta.weight"))]
+        assert weights, f"{name}.onnx has none of the weights"
+        for weight in weights:
+            weight.CopyFrom(onnx.numpy_helper.from_array(2 * onnx.numpy_helper.to_array(weight), weight.name))
+        onnx.save(model, bundle / f"{name}.onnx")
+    engine = Engine({name: (bundle / f"{name}.onnx").read_bytes() for name in names}, threads=1)
+    golden = dict(np.load(bundle / "golden.npz"))
+    for name, graph in json.loads((bundle / "manifest.json").read_text())["graphs"].items():
+        inputs = {tensor["name"]: golden[f"{name}/{tensor['name']}"] for tensor in graph["inputs"]}
+        golden |= {f"{name}/{tensor}": array for tensor, array in engine.run(name, inputs).items()}
+    (bundle / "golden.npz").write_bytes(pack_arrays(golden))
+    reseal(bundle)
 
 
 def publish(

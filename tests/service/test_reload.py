@@ -26,7 +26,7 @@ from service.bundle import open_bundle
 from service.reload import unfit
 from service.settings import Settings
 from service.watch import Watch
-from tests.bundles import TABLE, edit_manifest, make_bundle, publish, reseal, table_rows
+from tests.bundles import edit_manifest, make_other, publish, reseal, table_rows
 from tests.server import Server
 
 ROWS = table_rows(3).tolist()
@@ -43,8 +43,7 @@ def until(condition: Callable[[], bool], seconds: float = 30) -> None:
 @pytest.fixture(scope="module")
 def odd_and_even(table_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Two bundles with different weights: for versions that are odd, and for those that are even."""
-    models = tmp_path_factory.mktemp("models")
-    return table_bundle, make_bundle(models / "even", TABLE, "gaussian", table_rows(400), version=2)
+    return table_bundle, publish(table_bundle, tmp_path_factory.mktemp("models") / "pumps", 2, make_other)
 
 
 @pytest.fixture
