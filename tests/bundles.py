@@ -48,6 +48,26 @@ def image_rows(n: int, seed: int = 0) -> np.ndarray:
     return (np.random.default_rng(seed).random((n, 2, 3)) < 0.4).astype(np.float32)
 
 
+def untrained(
+    inputs: Inputs,
+    family: Family,
+    x: np.ndarray,
+    seed: int = 1,
+    latent_dim: int = 4,
+    count: Count = "negative-binomial",
+    components: int = 0,
+) -> VAE:
+    """A VAE on *inputs* that knows the scale of the first half of the rows *x*. *components*: see `make_bundle`."""
+    torch.set_num_threads(1)
+    standardise = not as_they_are(inputs, family)
+    config = VAEConfig(latent_dim=latent_dim, hidden=(8,), likelihood=family, standardise=standardise, count=count)
+    if components:
+        config = replace(config, prior="mixture", components=components)
+    vae = VAE(inputs, config, seed=seed)
+    vae.adapt(x[: len(x) // 2])
+    return vae
+
+
 def make_bundle(
     model_dir: Path,
     inputs: Inputs,
@@ -63,13 +83,7 @@ def make_bundle(
 
     *components*: of a mixture as the prior; 0: N(0, I).
     """
-    torch.set_num_threads(1)
-    standardise = not as_they_are(inputs, family)
-    config = VAEConfig(latent_dim=latent_dim, hidden=(8,), likelihood=family, standardise=standardise, count=count)
-    if components:
-        config = replace(config, prior="mixture", components=components)
-    vae = VAE(inputs, config, seed=version)
-    vae.adapt(x[: len(x) // 2])
+    vae = untrained(inputs, family, x, version, latent_dim, count, components)
     calibration = x[len(x) // 2 :]
     data = Data(hash="0" * 64, rows={"train": len(x) // 2, "calibration": len(calibration)})
     held_out = HeldOut(calibration, x[:0], reference=x[: len(x) // 2])

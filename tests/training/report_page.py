@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from service.bundle import open_bundle
+from service.bundle import Bundle, open_bundle
 from service.engine import Engine
 from training.evaluate import evaluate
 from training.report.material import Material, Record
@@ -74,11 +74,23 @@ def material(
     records: tuple[Record, ...] = (),
     learned: tuple[Array, Array] | None = None,
 ) -> Material:
-    """A bundle beside rows, evaluated."""
+    """The bundle in a folder beside rows, evaluated."""
     opened = open_bundle(bundle)
-    engine = Engine(opened.graphs, threads=1)
-    found = evaluate(opened, engine, x, anomalies, 4, learned=learned) if len(x) else {}
-    return Material(opened, engine, x, labels, anomalies, "some rows", records, found)
+    return evaluated(opened, Engine(opened.graphs, threads=1), x, anomalies, labels, records, learned)
+
+
+def evaluated(
+    bundle: Bundle,
+    engine: Engine,
+    x: Array,
+    anomalies: Array | None = None,
+    labels: Array | None = None,
+    records: tuple[Record, ...] = (),
+    learned: tuple[Array, Array] | None = None,
+) -> Material:
+    """A bundle and what runs it, beside rows."""
+    found = evaluate(bundle, engine, x, anomalies, 4, learned=learned) if len(x) else {}
+    return Material(bundle, engine, x, labels, anomalies, "some rows", records, found)
 
 
 def epochs(count: int) -> tuple[Record, ...]:

@@ -11,9 +11,8 @@ from service.bundle import Bundle
 from service.engine import Engine
 from service.explanations import FeaturePart
 from service.inputs import Column, Inputs
-from service.manifest import Data
 from service.scores import FEATURE_OUTPUTS
-from training.assemble import HeldOut, build_bundle
+from tests.training.unexported import unexported
 from training.data import CLAMP
 from training.fit import FitOptions, fit
 from training.models.mlp import VAE, VAEConfig
@@ -49,19 +48,22 @@ def rows(count: int, seed: int) -> Floats:
     return np.stack(columns, axis=1).astype(np.float64)
 
 
+Model = tuple[Bundle, Engine]
+
+
 @pytest.fixture(scope="module")
-def pumps() -> Bundle:
+def pumps() -> Model:
     """Fitted until it knows how its columns hang together."""
     vae = VAE(INPUTS, VAEConfig(latent_dim=3, hidden=(32, 32), likelihood="gaussian"), seed=0)
     options = FitOptions(epochs=60, warmup_epochs=5, batch_size=64, learning_rate=5e-3, threads=1)
     fit(vae, rows(2000, 0), rows(200, 1), options)
-    held_out = HeldOut(rows(400, 2), rows(10, 3))
-    return build_bundle(vae, "pumps", 1, Data(hash="0" * 64, rows={}), {}, held_out, threads=1, samples=(16,))
+    return unexported(vae, rows(400, 2), samples=(16,))
 
 
-def explained(bundle: Bundle, x: Floats, kind: str = "nll") -> tuple[list[list[FeaturePart]], Floats, Floats]:
+def explained(model: Model, x: Floats, kind: str = "nll") -> tuple[list[list[FeaturePart]], Floats, Floats]:
     """All columns of each row, the scores, and the latent parts of these, as the service has them."""
-    anomaly, engine = Anomaly(bundle), Engine(bundle.graphs, threads=1)
+    bundle, engine = model
+    anomaly = Anomaly(bundle)
     plan = anomaly.plan(kind=kind, samples=16, alpha=None, explain=len(COLUMNS), components=True)
     scored = anomaly.judge(plan, x, engine.run("scorer", {"x": x, "eps": bundle.eps[:16]}, plan.outputs))
     assert scored.explanations is not None
@@ -69,14 +71,14 @@ def explained(bundle: Bundle, x: Floats, kind: str = "nll") -> tuple[list[list[F
     return scored.explanations, scored.scores, scored.components.latent
 
 
-def share_first(bundle: Bundle, x: Floats, *names: str) -> float:
+def share_first(model: Model, x: Floats, *names: str) -> float:
     """In how many rows one of *names* stands first."""
-    found, _, _ = explained(bundle, x)
+    found, _, _ = explained(model, x)
     return float(np.mean([parts[0].feature in names for parts in found]))
 
 
 @pytest.mark.parametrize("name", ["speed", "power", "hum"])
-def test_a_number_far_from_all_others_of_its_column_stands_first(pumps: Bundle, name: str) -> None:
+def test_a_number_far_from_all_others_of_its_column_stands_first(pumps: Model, name: str) -> None:
     """Ten standard deviations off, where the other columns do not follow: with an interval that it is not in."""
     c = NAMES.index(name)
     x = rows(200, 4)
@@ -91,7 +93,7 @@ def test_a_number_far_from_all_others_of_its_column_stands_first(pumps: Bundle, 
             assert first.p_value < 0.05
 
 
-def test_a_level_that_contradicts_the_other_columns_stands_first(pumps: Bundle) -> None:
+def test_a_level_that_contradicts_the_other_columns_stands_first(pumps: Model) -> None:
     """Idle at full load, full at none: no level is rare by itself. What was expected is the level that was there."""
     x = rows(400, 6)
     x = x[np.abs(x[:, 0] - 1500) > 250]  # idle or full beyond doubt
@@ -104,7 +106,7 @@ def test_a_level_that_contradicts_the_other_columns_stands_first(pumps: Bundle) 
     assert all(part.interval is None for parts in found for part in parts if part.feature == "mode")
 
 
-def test_of_a_pair_that_cannot_be_together_one_stands_first(pumps: Bundle) -> None:
+def test_of_a_pair_that_cannot_be_together_one_stands_first(pumps: Model) -> None:
     """Each value is usual by itself, and no third column says which of the two is wrong."""
     x = rows(400, 7)
     x = x[np.abs(x[:, 3] - 3) > 0.4]
@@ -117,7 +119,7 @@ def test_of_a_pair_that_cannot_be_together_one_stands_first(pumps: Bundle) -> No
 
 
 @pytest.mark.parametrize("kind", FEATURE_OUTPUTS)
-def test_the_parts_of_a_fitted_table_and_the_latent_part_sum_to_the_score(pumps: Bundle, kind: str) -> None:
+def test_the_parts_of_a_fitted_table_and_the_latent_part_sum_to_the_score(pumps: Model, kind: str) -> None:
     """Completeness with columns of several kinds, for usual rows and for planted ones."""
     x = np.concatenate([rows(50, 9), rows(50, 10)])
     x[50:, 0] += 2000

@@ -23,11 +23,11 @@ from tests.training.small import Fitted, gappy_inputs, gaps, table
 from tests.training.test_resume import stopping, through_a_file
 from training import masks
 from training.batches import Batch, Batches
+from training.by_modules import scorer
 from training.calibrate import calibrate
 from training.data import from_arrays
 from training.errors import FitError, Interrupted
 from training.evaluate import evaluate, false_alarms
-from training.export import export_graphs
 from training.fit import FitOptions, fit
 from training.graphs import specs
 from training.interrupt import Interrupt
@@ -395,7 +395,7 @@ def test_rows_that_lack_different_columns_are_ranked_by_what_they_have() -> None
     inputs = gappy_inputs(9)
     vae = VAE(inputs, VAEConfig(2, (16,), "gaussian"), seed=0)
     fit(vae, x[:2000], x[:200], FitOptions(epochs=8))
-    engine = Engine({"scorer": export_graphs(vae)["scorer"]}, threads=1)
+    engine = scorer(vae)
     eps = np.random.default_rng(1).standard_normal((16, 2)).astype(np.float32)
     found = reference_of(engine, inputs, eps, x[2000:2500], (16,), masks.MASK_BINS)
     absent = np.asarray(found["absent/nll/16/all/6"], np.float64)

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.bundles import image_rows, make_bundle, table_rows
-from tests.training.report_page import SECTIONS, Page, epochs, material
+from tests.bundles import image_rows, table_rows, untrained
+from tests.training.report_page import SECTIONS, Page, epochs, evaluated, material
+from tests.training.unexported import unexported
 from training.data import from_arrays, image_inputs, table_inputs
 from training.evaluate import evaluate
 from training.report.drawing import plain
@@ -127,12 +128,13 @@ SHAPES: list[tuple[str, Array, int]] = [
 
 
 @pytest.mark.parametrize(("name", "x", "latents"), SHAPES, ids=[name for name, _, _ in SHAPES])
-def test_every_kind_of_data_has_a_page(name: str, x: Array, latents: int, tmp_path: Path) -> None:
+def test_every_kind_of_data_has_a_page(name: str, x: Array, latents: int) -> None:
     """With the baselines, 600 classes and anomalies; wide tables are cut, and the page says to what."""
     inputs = from_arrays(name, {"X": x}).inputs
-    bundle = make_bundle(tmp_path / "m", inputs, "gaussian", x, latent_dim=latents)
     test, rest = x[: len(x) // 2], x[len(x) // 2 :]
-    found = Page(make(material(bundle, test, rest[:5], np.arange(len(test)) * 37 % 600, epochs(1), (rest, test))))
+    bundle, engine = unexported(untrained(inputs, "gaussian", x, latent_dim=latents), rest, test)
+    classes = np.arange(len(test)) * 37 % 600
+    found = Page(make(evaluated(bundle, engine, test, rest[:5], classes, epochs(1), (rest, test))))
     assert tuple(found.sections) == SECTIONS
     assert ("for models of two latents" in found.text) == (latents != 2)
     if name == "1,500 columns":

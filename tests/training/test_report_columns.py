@@ -11,12 +11,13 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from service.bundle import Bundle, open_bundle
+from service.bundle import Bundle
 from service.engine import Engine
 from service.inputs import Column, Inputs
-from tests.bundles import IMAGE, image_rows, make_bundle, table_rows
+from tests.bundles import IMAGE, image_rows, table_rows, untrained
 from tests.training.machines import COLUMNS, rows
 from tests.training.report_page import SECTIONS, Page, material
+from tests.training.unexported import unexported
 from training.data import CLAMP, table_inputs
 from training.likelihoods.choose import Count, Family
 from training.report.levels import chance, level_names, named_right, shares, total_variation
@@ -75,12 +76,12 @@ def shown(bundle: Bundle, x: NDArray[np.generic]) -> Material:
 
 
 @pytest.fixture(scope="module", params=CASES, ids=lambda case: case.name)
-def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Case, Material]:
-    """A bundle of one family."""
+def case(request: pytest.FixtureRequest) -> tuple[Case, Material]:
+    """A model of one family."""
     found: Case = request.param
-    folder = tmp_path_factory.mktemp("family") / "m"
-    bundle = open_bundle(make_bundle(folder, found.inputs, found.family, found.x, latent_dim=2, count=found.counts))
-    return found, shown(bundle, found.x[:40])
+    vae = untrained(found.inputs, found.family, found.x, latent_dim=2, count=found.counts)
+    bundle, engine = unexported(vae, found.x[40:], found.x[:40])
+    return found, Material(bundle, engine, found.x[:40], None, None, "some rows")
 
 
 def test_draws_are_values_of_the_family(case: tuple[Case, Material]) -> None:
