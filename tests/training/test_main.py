@@ -11,7 +11,9 @@ import torch
 
 from service.bundle import open_bundle
 from service.engine import Engine
+from tests.bundles import table_rows
 from tests.training.small import table
+from tests.training.unexported import fit_alone
 from training import checkpoint
 from training.__main__ import main
 from training.errors import TrainingError
@@ -106,26 +108,26 @@ def test_what_the_user_must_change_is_one_line_and_status_2(
     assert said.err.count("\n") == 1
 
 
-def test_data_of_another_kind_is_refused_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_data_of_another_kind_is_refused_by_name(
+    table_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Columns are matched by name, in any order; a missing one is named."""
-    data, model = write_csv(tmp_path / "rows.csv", 100, 0), tmp_path / "pumps"
-    assert main(["fit", "--data", str(data), "--output", str(model), "--quiet", *QUICK]) == 0
-    other = tmp_path / "other.csv"
-    np.savetxt(other, table(60, 3)[:, ::-1], delimiter=",", header=",".join(NAMES.split(",")[::-1]), comments="")
-    assert main(["evaluate", "--bundle", str(model), "--data", str(other)]) == 0
+    other, x, names = tmp_path / "other.csv", table_rows(60, 3), ["speed", "pressure", "flow"]
+    np.savetxt(other, x[:, ::-1], delimiter=",", header=",".join(names[::-1]), comments="")
+    assert main(["evaluate", "--bundle", str(table_bundle), "--data", str(other)]) == 0
     reversed_columns = capsys.readouterr().out
-    write_csv(other, 60, 3)
-    assert main(["evaluate", "--bundle", str(model), "--data", str(other)]) == 0
+    np.savetxt(other, x, delimiter=",", header=",".join(names), comments="")
+    assert main(["evaluate", "--bundle", str(table_bundle), "--data", str(other)]) == 0
     assert capsys.readouterr().out == reversed_columns
-    other.write_text(other.read_text().replace("current", "voltage"))
-    assert main(["evaluate", "--bundle", str(model), "--data", str(other)]) == 2
-    assert "no column 'current', which the bundle takes" in capsys.readouterr().err
+    other.write_text(other.read_text().replace("pressure", "voltage"))
+    assert main(["evaluate", "--bundle", str(table_bundle), "--data", str(other)]) == 2
+    assert "no column 'pressure', which the bundle takes" in capsys.readouterr().err
 
 
 def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:
     """Weights, scaling, configuration and data, without pickle; a damaged file is refused by name."""
     data, model = write_csv(tmp_path / "rows.csv", 60, 0), tmp_path / "pumps"
-    assert main(["fit", "--data", str(data), "--output", str(model), "--quiet", *QUICK]) == 0
+    fit_alone("--data", str(data), "--output", str(model), *QUICK)
     file = model / "checkpoint-1.npz"
     found = checkpoint.load(file)
     checkpoint.save(tmp_path / "again.npz", found)

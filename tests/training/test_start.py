@@ -11,24 +11,24 @@ import pytest
 import torch
 
 from tests.training.test_main import QUICK, write_csv
+from tests.training.unexported import fit_alone
 from training import checkpoint
 from training.__main__ import main
 
 
 @pytest.fixture(scope="module")
 def pumps(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """rows.csv, and the model directory pumps that was fitted to it."""
+    """rows.csv, and the model directory pumps with a fit to it; a start needs no bundle."""
     folder = tmp_path_factory.mktemp("start")
     data = write_csv(folder / "rows.csv", 300, 0)
-    assert main(["fit", "--data", str(data), "--output", str(folder / "pumps"), "--quiet", *QUICK]) == 0
+    fit_alone("--data", str(data), "--output", str(folder / "pumps"), *QUICK)
     return folder
 
 
-def fit_again(pumps: Path, output: Path, *options: str) -> int:
-    """A fit to the same rows, from the weights of pumps."""
+def again_words(pumps: Path, output: Path, *options: str) -> tuple[str, ...]:
+    """What asks for a fit to the same rows, from the weights of pumps."""
     rows, start = pumps / "rows.csv", pumps / "pumps" / "checkpoint-1.npz"
-    words = ("--data", str(rows), "--output", str(output), "--start", str(start), "--quiet", *QUICK, *options)
-    return main(["fit", *words])
+    return ("--data", str(rows), "--output", str(output), "--start", str(start), *QUICK, *options)
 
 
 def test_a_fit_starts_at_the_weights_of_another(pumps: Path, tmp_path: Path) -> None:
@@ -36,7 +36,8 @@ def test_a_fit_starts_at_the_weights_of_another(pumps: Path, tmp_path: Path) -> 
     there = checkpoint.load(pumps / "pumps" / "checkpoint-1.npz")
     other = write_csv(tmp_path / "other.csv", 200, 5)
     words = ("--learning-rate", "1e-12", "--importance-samples", "3", "--data", str(other), "--seed", "8")
-    assert fit_again(pumps, tmp_path / "m", *words) == 0
+    said = fit_alone(*again_words(pumps, tmp_path / "m", *words)).out
+    assert f"starting at the weights of {pumps / 'pumps' / 'checkpoint-1.npz'}" in said
     found = checkpoint.load(tmp_path / "m" / "checkpoint-1.npz")
     assert found.training["start"] != {"start": None}
     for name, value in there.weights.items():
@@ -48,7 +49,7 @@ def test_a_fit_starts_at_the_weights_of_another(pumps: Path, tmp_path: Path) -> 
 @pytest.fixture(scope="module")
 def again(pumps: Path) -> Path:
     """A model directory whose fit went on from there."""
-    assert fit_again(pumps, pumps / "again") == 0
+    fit_alone(*again_words(pumps, pumps / "again"))
     return pumps / "again"
 
 
@@ -84,16 +85,22 @@ def test_a_start_that_does_not_fit_is_refused(
     rows = write_csv(tmp_path / "rows.csv", 100, 0).read_text().splitlines()
     (tmp_path / "names.csv").write_text("\n".join([rows[0].replace("current", "voltage"), *rows[1:]]))
     monkeypatch.chdir(tmp_path)
-    assert fit_again(pumps, tmp_path / "m", *options) == 2
+    assert main(["fit", "--quiet", *again_words(pumps, tmp_path / "m", *options)]) == 2
     assert said in capsys.readouterr().err
     assert not list((tmp_path / "m").glob("*.npz"))
 
 
-def test_a_fit_goes_on_as_what_it_was_only_with_the_same_start(pumps: Path, again: Path) -> None:
+def test_a_fit_goes_on_as_what_it_was_only_with_the_same_start(
+    pumps: Path, again: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The start is one of the options that change the result: without it, or with another one, --resume refuses."""
     file = again / "checkpoint-1.npz"
     words = ["fit", "--data", str(pumps / "rows.csv"), "--output", str(again), "--quiet", *QUICK]
     assert main([*words, "--checkpoint", str(file), "--resume"]) == 2
+    assert "--resume: --start is None, but" in capsys.readouterr().err
     training: Any = checkpoint.load(file).training
     assert len(training["start"]["start"]) == 64
-    assert fit_again(pumps, again, "--checkpoint", str(file), "--resume") == 0
+    before = file.read_bytes()
+    said = fit_alone(*again_words(pumps, again, "--checkpoint", str(file), "--resume")).out
+    assert f"{file} is a finished fit: going on with the bundle" in said
+    assert file.read_bytes() == before
