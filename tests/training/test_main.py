@@ -12,38 +12,27 @@ import torch
 from service.bundle import open_bundle
 from service.engine import Engine
 from tests.bundles import table_rows
-from tests.training.small import table
+from tests.training.commanded import NAMES, QUICK, ByCommand, write_csv
 from tests.training.unexported import fit_alone
 from training import checkpoint
 from training.__main__ import main
 from training.errors import TrainingError
 
-NAMES = "time,current,count,constant,product"
-PLAIN = ("--likelihood", "gaussian", "--prior", "standard-normal", "--folds", "1")  # the quickest to export
-QUICK = (*PLAIN, "--epochs", "3", "--hidden", "8", "--latent-dim", "2", "--draws", "8", "--threads", "1")
 
-
-def write_csv(path: Path, rows: int, seed: int) -> Path:
-    """`table` as a CSV file."""
-    np.savetxt(path, table(rows, seed), delimiter=",", header=NAMES, comments="")
-    return path
-
-
-def test_the_whole_way_from_a_csv(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_whole_way_from_a_csv(by_command: ByCommand, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """fit, evaluate, calibrate, export: each leaves what it says, and the service's engine takes every bundle."""
-    data, model = write_csv(tmp_path / "rows.csv", 300, 0), tmp_path / "models" / "pumps"
-    assert main(["fit", "--data", str(data), "--output", str(model), *QUICK]) == 0
-    said = capsys.readouterr()
     steps = ["fitting on", "making the ONNX graphs", "checking that", "calibrating on 45 rows"]
-    steps += ["evaluating on 45 rows", "making the report", f"wrote {model / '1'}"]
-    assert [step for line in said.out.splitlines() for step in steps if line.startswith(step)] == steps
-    assert "warning: 45 calibration rows are too few for alpha 0.01, the default, which needs 99" in said.err
+    steps += ["evaluating on 45 rows", "making the report", f"wrote {by_command.model / '1'}"]
+    assert [step for line in by_command.out.splitlines() for step in steps if line.startswith(step)] == steps
+    assert "warning: 45 calibration rows are too few for alpha 0.01, the default, which needs 99" in by_command.err
+    data, model = by_command.data, by_command.copied(tmp_path)
     first = open_bundle(model)
     assert first.manifest.name == "pumps"
     assert first.manifest.inputs.names == tuple(NAMES.split(","))
     assert first.manifest.data.rows == {"train": 180, "validation": 30, "calibration": 45, "test": 45}
     log = [json.loads(line) for line in (model / "fit-1.jsonl").read_text().splitlines()]
     assert [record["epoch"] for record in log] == [1, 2, 3]
+    assert first.manifest.training == checkpoint.load(model / "checkpoint-1.npz").training
 
     figures = tmp_path / "figures.json"
     evaluate = ["evaluate", "--bundle", str(model), "--data", str(data), "--json", str(figures), "--draws", "8"]

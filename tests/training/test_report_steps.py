@@ -13,8 +13,8 @@ import pytest
 from service.bundle import open_bundle
 from service.errors import BundleError
 from tests.bundles import table_rows
+from tests.training.commanded import ByCommand, write_csv
 from tests.training.report_page import Page, epochs, material
-from tests.training.test_main import QUICK
 from training.__main__ import main
 from training.output import write
 from training.parts import Unseen
@@ -32,15 +32,10 @@ def test_a_report_that_fails_costs_no_model(table_bundle: Path, capsys: pytest.C
 
 
 def test_fit_leaves_the_page_in_the_bundle_and_report_makes_it_again(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    by_command: ByCommand, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The same bytes; beside them the log; a recalibrated bundle keeps the log alone, and says so."""
-    data, model = tmp_path / "rows.npz", tmp_path / "pumps"
-    x = table_rows(150)
-    y = np.arange(150) >= 140
-    np.savez(data, X=x, y=y.astype(int), columns=np.array(["speed", "pressure", "flow"]))
-    fit = ["fit", "--data", str(data), "--output", str(model), *QUICK]
-    assert main([*fit, "--quiet"]) == 0
+    data, model = by_command.data, by_command.copied(tmp_path)
     report = open_bundle(model).report
     assert sorted(report) == ["fit.jsonl", "report.html"]
     assert [json.loads(line)["epoch"] for line in report["fit.jsonl"].splitlines()] == [1, 2, 3]
@@ -55,8 +50,7 @@ def test_fit_leaves_the_page_in_the_bundle_and_report_makes_it_again(
     assert main([*again, "--log", str(tmp_path / "mine.html")]) == 2
     assert "mine.html: line 1 is not a record of an epoch" in capsys.readouterr().err
 
-    normals = tmp_path / "normals.csv"
-    np.savetxt(normals, table_rows(60, 5), delimiter=",", header="speed,pressure,flow", comments="")
+    normals = write_csv(tmp_path / "normals.csv", 60, 5)
     assert main(["calibrate", "--bundle", str(model), "--data", str(normals), "--threads", "1"]) == 0
     assert "without report.html, which shows the old thresholds" in capsys.readouterr().out
     assert sorted(open_bundle(model).report) == ["fit.jsonl"]

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from service.bundle import open_bundle
 from service.manifest import Data
+from tests.training.commanded import PLAIN, QUICK, write_csv
 from tests.training.test_fit import model, rows
-from tests.training.test_main import PLAIN, QUICK, write_csv
 from tests.training.unexported import fit_alone
 from training import checkpoint
 from training.__main__ import main

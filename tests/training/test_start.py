@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.training.test_main import QUICK, write_csv
+from tests.training.commanded import QUICK, write_csv
 from tests.training.unexported import fit_alone
 from training import checkpoint
 from training.__main__ import main

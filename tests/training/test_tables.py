@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from service.bundle import open_bundle
-from tests.training.test_main import QUICK
+from tests.training.commanded import QUICK, ByCommand
+from tests.training.unexported import fit_alone
+from training import checkpoint
 from training.__main__ import main
 from training.data import load
 from training.schema import Schema, read
@@ -53,7 +55,7 @@ def write(path: Path, table: list[list[str]], header: str = HEADER, delimiter: s
 
 @pytest.fixture(scope="module")
 def pumps(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """rows.csv, schema.toml, as edited, and the model directory pumps, fitted by it. Not to be changed."""
+    """rows.csv, schema.toml, as edited, and the model directory pumps, with a fit by it. Not to be changed."""
     folder = tmp_path_factory.mktemp("tables")
     data, schema = write(folder / "rows.csv", rows(300)), folder / "schema.toml"
     assert main(["schema", str(data), "--output", str(schema), "--label", "broken", "--quiet"]) == 0
@@ -64,9 +66,22 @@ def pumps(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ).replace('name = "speed"', 'name = "speed"\nunit = "rpm"')
     assert edited != text
     schema.write_text(edited)
-    fit = ["fit", "--data", str(data), "--schema", str(schema), "--output", str(folder / "pumps"), "--quiet"]
-    assert main([*fit, *QUICK]) == 0
+    fit_alone("--data", str(data), "--schema", str(schema), "--output", str(folder / "pumps"), *QUICK)
     return folder
+
+
+@pytest.fixture(scope="module")
+def sites(pumps: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of the columns of rows.csv that are quick to export: site, speed and seen. Not to be changed."""
+    folder = tmp_path_factory.mktemp("sites")
+    text = (pumps / "schema.toml").read_text()
+    for name in ("grade", "faults", "running"):
+        assert f'name = "{name}"\n' in text
+        text = text.replace(f'name = "{name}"\n', f'name = "{name}"\nuse = false\n')
+    (folder / "schema.toml").write_text(text)
+    fit = ["fit", "--data", str(pumps / "rows.csv"), "--schema", str(folder / "schema.toml")]
+    assert main([*fit, "--output", str(folder / "pumps"), "--quiet", *QUICK]) == 0
+    return folder / "pumps" / "1"
 
 
 def test_a_schema_is_written_for_people_and_not_written_over(
@@ -86,10 +101,10 @@ def test_a_schema_is_written_for_people_and_not_written_over(
     assert f"--output {schema}: is there; name another file" in capsys.readouterr().err
 
 
-def test_the_bundle_has_the_columns_of_the_schema(pumps: Path) -> None:
+def test_the_model_has_the_columns_of_the_schema(pumps: Path) -> None:
     """As they were edited; with what was left out, the label and the words for a missing value."""
-    bundle = open_bundle(pumps / "pumps")
-    columns = {column.name: column for column in bundle.manifest.inputs.columns or ()}
+    fitted = checkpoint.load(pumps / "pumps" / "checkpoint-1.npz")
+    columns = {column.name: column for column in fitted.inputs.columns or ()}
     assert list(columns) == ["site", "grade", "speed", "faults", "seen", "running"]
     assert (columns["grade"].kind, columns["grade"].vocabulary) == ("ordinal", ("low", "mid", "high"))
     assert (columns["speed"].unit, columns["speed"].missing) == ("rpm", True)
@@ -97,8 +112,8 @@ def test_the_bundle_has_the_columns_of_the_schema(pumps: Path) -> None:
     found = read(pumps / "schema.toml")
     assert [(c.name, c.kind) for c in found.columns] == [(c.name, c.kind) for c in columns.values()]
     table = {"ignored": ["id"], "label": "broken", "missing": list(found.missing)}
-    assert bundle.manifest.training["table"] == table
-    assert {entry.family: entry.columns for entry in bundle.manifest.likelihood} == {
+    assert fitted.training["table"] == table
+    assert {entry.family: entry.columns for entry in fitted.vae.likelihood.described(fitted.inputs.names)} == {
         "categorical": ("site",),
         "ordinal": ("grade",),
         "gaussian": ("speed", "seen"),
@@ -107,37 +122,52 @@ def test_the_bundle_has_the_columns_of_the_schema(pumps: Path) -> None:
     }
 
 
+def test_a_bundle_has_the_columns_of_its_model(sites: Path) -> None:
+    """With what was left out, the label and the words for a missing value."""
+    manifest = open_bundle(sites).manifest
+    fitted = checkpoint.load(sites.parent / "checkpoint-1.npz")
+    assert manifest.inputs.names == fitted.inputs.names == ("site", "speed", "seen")
+    table: Any = manifest.training["table"]
+    assert table == fitted.training["table"]
+    assert set(table["ignored"]) == {"id", "grade", "faults", "running"}
+    assert table["label"] == "broken"
+    assert table["missing"] == list(read(sites.parents[1] / "schema.toml").missing)
+    described = {entry.family: entry.columns for entry in manifest.likelihood}
+    assert described == {"categorical": ("site",), "gaussian": ("speed", "seen")}
+
+
 def test_later_steps_read_by_the_columns_of_the_bundle(
-    pumps: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    pumps: Path, sites: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """In any order, without what was left out, with another delimiter: it is the same data."""
-    bundle, figures = open_bundle(pumps / "pumps" / "1"), tmp_path / "figures.json"
-    evaluate = ["evaluate", "--bundle", str(pumps / "pumps" / "1"), "--draws", "8", "--threads", "1"]
+    bundle, figures = open_bundle(sites), tmp_path / "figures.json"
+    evaluate = ["evaluate", "--bundle", str(sites), "--draws", "8", "--threads", "1"]
     assert main([*evaluate, "--data", str(pumps / "rows.csv"), "--json", str(figures)]) == 0
     assert "the test rows of the split that the bundle was fitted with" in capsys.readouterr().out
     assert json.loads(figures.read_text()) == bundle.manifest.evaluation
-    header = HEADER.split(",")[1:7]
-    other = write(tmp_path / "other.csv", [row[1:7][::-1] for row in rows(300)], ",".join(header[::-1]), ";")
+    kept, header = (5, 3, 1), HEADER.split(",")
+    table = [[row[c] for c in kept] for row in rows(300)]
+    other = write(tmp_path / "other.csv", table, ",".join(header[c] for c in kept), ";")
     options = Namespace(data=str(other), label=None, **dict.fromkeys(READING))
     assert as_known(options, Schema.of(bundle.manifest)).hash == bundle.manifest.data.hash
 
 
 def test_what_a_bundle_does_not_take_is_refused_by_name(
-    pumps: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    sites: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A category that it does not know, a column that is missing, one too many, and numbers without categories."""
-    evaluate = ["evaluate", "--bundle", str(pumps / "pumps" / "1"), "--draws", "8", "--threads", "1", "--data"]
+    evaluate = ["evaluate", "--bundle", str(sites), "--draws", "8", "--threads", "1", "--data"]
     strange = rows(40, 1)
     strange[7][1] = "east"
     assert main([*evaluate, str(write(tmp_path / "a.csv", strange))]) == 2
     assert "a.csv: line 9, column 'site': 'east' is not in the vocabulary: 'north', 'south', 'west'" in (
         capsys.readouterr().err
     )
-    assert main([*evaluate, str(write(tmp_path / "b.csv", [row[:6] for row in rows(40)], HEADER[:-15]))]) == 2
-    assert "b.csv: no column 'running', which the bundle takes" in capsys.readouterr().err
+    assert main([*evaluate, str(write(tmp_path / "b.csv", [row[:5] for row in rows(40)], HEADER[:-20]))]) == 2
+    assert "b.csv: no column 'seen', which the bundle takes" in capsys.readouterr().err
     assert main([*evaluate, str(write(tmp_path / "c.csv", [[*row, "1"] for row in rows(40)], f"{HEADER},more"))]) == 2
     assert "c.csv: the bundle has no column 'more'" in capsys.readouterr().err
-    np.savez(tmp_path / "d.npz", X=np.zeros((30, 6)), columns=HEADER.split(",")[1:7])
+    np.savez(tmp_path / "d.npz", X=np.zeros((30, 3)), columns=["site", "speed", "seen"])
     assert main([*evaluate, str(tmp_path / "d.npz")]) == 2
     assert (
         "d.npz: column 'site' is an array's, plain numbers; the bundle's is categorical: give it .csv or .parquet"
@@ -235,17 +265,14 @@ def test_a_schema_says_of_an_unclear_column_why(tmp_path: Path, capsys: pytest.C
     assert [c.name for c in read(tmp_path / "s.toml").columns] == ["b"]
 
 
-def test_a_small_table_says_which_alpha_is_possible(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Of 80 rows 12 calibrate: 1 in 13 is the least false-alarm rate that they can show."""
-    data, model = tmp_path / "rows.csv", tmp_path / "pumps"
-    np.savetxt(data, np.random.default_rng(0).random((80, 2)), delimiter=",", header="a,b", comments="")
-    assert main(["fit", "--data", str(data), "--output", str(model), *QUICK]) == 0
+def test_a_small_table_says_which_alpha_is_possible(by_command: ByCommand) -> None:
+    """Of 300 rows 45 calibrate: 1 in 46 is the least false-alarm rate that they can show."""
     assert (
-        "12 calibration rows are too few for alpha 0.01, the default, which needs 99: requests must name an alpha of "
-        "0.077 or more, or is_anomaly is null" in capsys.readouterr().err
+        "45 calibration rows are too few for alpha 0.01, the default, which needs 99: requests must name an alpha of "
+        "0.0218 or more, or is_anomaly is null" in by_command.err
     )
-    bundle = open_bundle(model)
-    assert [threshold.alpha for threshold in bundle.manifest.calibrated[0].thresholds] == [0.1]
+    bundle = open_bundle(by_command.model)
+    assert [threshold.alpha for threshold in bundle.manifest.calibrated[0].thresholds] == [0.1, 0.05]
 
 
 def test_a_fit_is_not_resumed_under_another_schema(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -254,7 +281,7 @@ def test_a_fit_is_not_resumed_under_another_schema(tmp_path: Path, capsys: pytes
     np.savetxt(data, np.random.default_rng(0).random((60, 2)), delimiter=",", header="a,b", comments="")
     assert main(["schema", str(data), "--output", str(schema)]) == 0
     fit = ["fit", "--data", str(data), "--schema", str(schema), "--output", str(tmp_path / "m"), *QUICK]
-    assert main([*fit, "--checkpoint", str(saved)]) == 0
+    fit_alone(*fit[1:], "--checkpoint", str(saved))
     schema.write_text(schema.read_text().replace('name = "b"', 'name = "b"\nunit = "bar"'))
     assert main([*fit, "--checkpoint", str(saved), "--resume"]) == 2
     assert f"--resume: column 'b' is not described as when {saved} was begun" in capsys.readouterr().err
