@@ -143,7 +143,7 @@ def negative_binomial() -> tuple[Likelihood, Tensor, Tensor]:
 def mixed() -> tuple[Likelihood, Tensor, Tensor]:
     """Four families; columns out of order."""
     likelihood = Mixed(
-        [(Gaussian(2), (3, 0)), (Categorical((3,)), (1,)), (NegativeBinomial(1), (4,)), (Bernoulli(1), (2,))]
+        [(Gaussian(2), (3, 0)), (Categorical((3,)), (1,)), (IntegerLogistic(1), (4,)), (Bernoulli(1), (2,))]
     )
     theta = torch.linspace(-3, 3, 7).repeat(11, 1) * torch.linspace(-2, 2, 11).unsqueeze(1)
     v = torch.stack(
