@@ -39,7 +39,7 @@ def test_without_the_extra_training_one_line_says_what_brings_it(module: str, ar
 
 def test_a_module_of_our_own_that_is_missing_is_a_fault() -> None:
     """Nothing that a user could install."""
-    program = WITHOUT.format(module="training.fit", arguments=["fit", "--data", "sklearn:digits", "--output", "m"])
+    program = WITHOUT.format(module="training.table", arguments=["evaluate", "--bundle", "m", "--data", "rows.csv"])
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
     assert ended.returncode == 1
     assert "Traceback" in ended.stderr

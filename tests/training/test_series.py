@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from service.bundle import Bundle, open_bundle
 from service.inputs import Column
+from tests.training.commanded import PLAIN
 from tests.training.tables import csv_file
 from training import series
 from training.__main__ import main
@@ -22,7 +23,7 @@ from training.schema import Schema
 from training.series import Cut
 
 Floats = NDArray[np.float64]
-QUICK = ("--epochs", "2", "--hidden", "8", "--latent-dim", "2", "--draws", "4", "--threads", "1")
+QUICK = (*PLAIN, "--epochs", "2", "--hidden", "8", "--latent-dim", "2", "--draws", "4", "--threads", "1")
 FLOW, HEAT = Column(name="flow"), Column(name="heat")
 SEEN = Column(name="seen", time="iso8601")
 Make = Callable[..., Dataset]
