@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,16 @@ from service.bundle import Bundle, open_bundle
 from service.inputs import Column
 from tests.training.commanded import PLAIN
 from tests.training.tables import csv_file
-from training import series
+from tests.training.test_tables import READING
+from tests.training.unexported import fit_alone
+from training import checkpoint, series
 from training.__main__ import main
 from training.cells import Reading
 from training.data import Dataset
 from training.errors import DataError
 from training.schema import Schema
 from training.series import Cut
+from training.steps.reading import as_known
 
 Floats = NDArray[np.float64]
 QUICK = (*PLAIN, "--epochs", "2", "--hidden", "8", "--latent-dim", "2", "--draws", "4", "--threads", "1")
@@ -213,18 +217,23 @@ def test_readings_without_their_runs_are_refused_at_every_step(
     assert "no column 'machine', which says what run a reading is of" in capsys.readouterr().err
 
 
-def test_arrays_of_readings_are_fitted_and_evaluated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_arrays_of_readings_are_fitted_and_evaluated(
+    fitted: tuple[Path, Bundle], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Of .npz, with runs; a run that is too short is told of."""
     x = np.random.default_rng(0).normal(size=(1500, 2)).cumsum(axis=0)
     data, model = tmp_path / "readings.npz", tmp_path / "line"
-    np.savez(data, X=x, runs=np.repeat([0, 1, 2], [900, 595, 5]))
-    assert main(["fit", "--data", str(data), "--output", str(model), "--window", "8", "--stride", "4", *QUICK]) == 0
-    said = capsys.readouterr()
+    np.savez(data, X=x, runs=np.repeat([0, 1, 2], [900, 595, 5]), columns=["flow", "heat"])
+    said = fit_alone("--data", str(data), "--output", str(model), "--window", "8", "--stride", "4", *QUICK)
     assert "371 windows of 8 readings, one every 4, in 3 runs" in said.out
     assert "1 run of 3 with fewer than 8 readings" in said.err
-    evaluate = ["evaluate", "--bundle", str(model), "--draws", "4", "--threads", "1", "--data", str(data)]
+    options = Namespace(data=str(data), label=None, **dict.fromkeys(READING))
+    begun = checkpoint.load(model / "checkpoint-1.npz")
+    again = as_known(options, Schema.known(begun.inputs, begun.training, "the checkpoint"))
+    assert again.hash == begun.data.hash
+    evaluate = ["evaluate", "--bundle", str(fitted[1].path), "--draws", "4", "--threads", "1", "--data", str(data)]
     assert main(evaluate) == 0
-    assert "the test rows of the split" in capsys.readouterr().out
+    assert "rows 186" in " ".join(capsys.readouterr().out.split())  # of the long runs 112 and 74, which are apart
 
 
 @pytest.mark.parametrize(
