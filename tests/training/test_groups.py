@@ -227,7 +227,12 @@ def test_the_whole_way_in_groups(tmp_path: Path, capsys: pytest.CaptureFixture[s
         assert made.groups is None or sum(made.groups.rows) == 300
     saved = ["export", "--checkpoint", str(model / "checkpoint-1.npz"), "--output", str(tmp_path / "again")]
     assert main([*saved, "--data", str(data), "--groups", "site", "--threads", "1", "--quiet"]) == 0
-    assert open_bundle(tmp_path / "again").manifest.groups == groups
+    again = open_bundle(tmp_path / "again")
+    assert (again.manifest.groups, again.graphs) == (groups, first.graphs)
+    assert again.calibration.keys() == first.calibration.keys()
+    for key, scores in first.calibration.items():
+        np.testing.assert_allclose(again.calibration[key].astype(np.float64), scores.astype(np.float64), rtol=1e-5)
+    Engine.open(again, threads=1)
     capsys.readouterr()
     assert main([*saved, "--groups", "site", "--quiet"]) == 2
     assert "--groups is of calibration rows" in capsys.readouterr().err

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from service.bundle import open_bundle
+from service.engine import Engine
 from service.manifest import Data
 from tests.training.commanded import PLAIN, QUICK, ByCommand, write_csv
 from tests.training.test_fit import model, rows
@@ -138,7 +139,11 @@ def test_a_signal_leaves_a_checkpoint_that_goes_on(undisturbed: Path, tmp_path: 
     assert 3 < unfinished.state.progress.epoch < 60
     if number == signal.SIGTERM:
         return  # what was left goes on alike, whatever the signal was
-    assert main(["export", "--checkpoint", str(file), "--output", str(tmp_path / "early"), "--quiet"]) == 0
+    rows = ["--data", str(undisturbed / "rows.csv"), "--draws", "8", "--threads", "1", "--quiet"]
+    early = tmp_path / "early"
+    assert main(["export", "--checkpoint", str(file), "--output", str(early), *rows]) == 0
+    assert open_bundle(early).manifest.version == 1
+    Engine.open(open_bundle(early), threads=1)
 
     fit_alone(*again[2:])
     resumed, whole = checkpoint.load(file), checkpoint.load(undisturbed / "pumps" / "checkpoint-1.npz")
