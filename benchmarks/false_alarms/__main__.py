@@ -1,14 +1,15 @@
 """
 Do false-alarm rates hold? How often the flagged share of held-out normals lies inside its 90 % interval.
 
-    python -m benchmarks.false_alarms known | together | pools | random | fresh | dealt | groups | page
+    python -m benchmarks.false_alarms known | together | pools | random | fresh | dealt | crossed | groups | page
 
 `known`: scores of known distributions. `together`: false discoveries among such scores. `pools`: one model a data set,
 random partitions of rows that it has not seen. `random`: the same with values missing at random. `fresh`: everything
 drawn and fitted anew for each split, judged by the service's own code. `dealt`: the tables of benchmarks/missing.md,
-fitted anew for each split. `groups`: one model, rows calibrated by site and all together. Each keeps its counts in
---output; pools, random, fresh and dealt go on where they stopped. `page` prints the page of what is there. --data is
-the folder of the data sets (adbench/*.npz, mnist/).
+fitted anew for each split. `crossed`: ensembles of folds, fitted anew for each split of small tables. `groups`: one
+model, rows calibrated by site and all together. Each keeps its counts in --output; pools, random, fresh, dealt and
+crossed go on where they stopped. `page` prints the page of what is there. --data is the folder of the data sets
+(adbench/*.npz, mnist/).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.false_alarms import grouped, known, page, pools, refits, together
+from benchmarks.false_alarms import crossed, grouped, known, page, pools, refits, together
 from benchmarks.false_alarms.tally import Tally
 from service.engine import Engine
 from training.by_modules import scorer
@@ -33,11 +34,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure a part, or print the page."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.false_alarms", description=__doc__)
     add = parser.add_argument
-    add("part", choices=("known", "together", "pools", "random", "fresh", "dealt", "groups", "page"))
+    add("part", choices=("known", "together", "pools", "random", "fresh", "dealt", "crossed", "groups", "page"))
     add("--data", type=Path, default=Path("../shared/data"), help="folder of the data sets")
     add("--output", type=Path, default=Path("build/false-alarms"), help="folder of the counts")
     add("--splits", type=int, default=0, help="default 5000 for known, together, 1000 for pools, groups, else 200")
-    add("--epochs", type=int, default=30, help="of fits of fresh, dealt, groups; those of pools are `vae-train fit`'s")
+    add(
+        "--epochs",
+        type=int,
+        default=30,
+        help="of fits of fresh, dealt, crossed, groups; those of pools are `vae-train fit`'s",
+    )
     add("--minutes", type=float, default=8, help="no new fit after that")
     options = parser.parse_args(arguments)
     options.output.mkdir(parents=True, exist_ok=True)
@@ -71,10 +77,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     elif options.part == "fresh":
         _each(options.output / "fresh.jsonl", options.splits or 200, until, lambda s: refits.fresh(s, options.epochs))
     else:
-        for table in refits.tables(options.data):
+        tables, one = (crossed.tables, crossed.crossed) if options.part == "crossed" else (refits.tables, refits.dealt)
+        for table in tables(options.data):
             name = table.name.split(":")[0]
-            file = options.output / f"dealt-{name.replace(' ', '-')}.jsonl"
-            _each(file, options.splits or 200, until, partial(refits.dealt, table, epochs=options.epochs))
+            file = options.output / f"{options.part}-{name.replace(' ', '-')}.jsonl"
+            _each(file, options.splits or 200, until, partial(one, table, epochs=options.epochs))
     return 0
 
 

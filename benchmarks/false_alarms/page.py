@@ -31,6 +31,9 @@ def page(folder: Path) -> str:
     dealt = {file.stem.removeprefix("dealt-"): _counted(file) for file in sorted(folder.glob("dealt-*.jsonl"))}
     if dealt:
         parts.append("\n".join(("### Small tables, fitted anew for each split\n", *_dealt(dealt))))
+    small = {file.stem.removeprefix("crossed-"): _counted(file) for file in sorted(folder.glob("crossed-*.jsonl"))}
+    if small:
+        parts.append("\n".join(("### Ensembles of folds, fitted anew for each split\n", *_crossed(small))))
     if (file := folder / "groups.json").exists():
         parts.append("\n".join(("### Groups\n", *_groups(_kept(file)))))
     if (file := folder / "together.md").exists():
@@ -117,6 +120,16 @@ def _fresh(cells: Cells) -> Iterator[str]:
 def _dealt(tables: dict[str, Cells]) -> Iterator[str]:
     yield from _by_kind("table", tables)
     yield "\n" + _verdict(tally for cells in tables.values() for tally in cells.values())
+
+
+def _crossed(tables: dict[str, Cells]) -> Iterator[str]:
+    yield "| table | splits | m | alpha | kind | flagged | by the law of rows set apart | inside | by that law |"
+    yield "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+    for name, cells in tables.items():
+        for key, tally in cells.items():
+            kind, _, _, alpha = key.split("|")
+            sizes = str(tally.splits), f"{tally.rows / tally.splits:.0f}"
+            yield _line(name, *sizes, alpha, kind, *_rates(tally), *_shares(tally))
 
 
 def _by_kind(what: str, groups: dict[str, Cells]) -> Iterator[str]:

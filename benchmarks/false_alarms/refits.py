@@ -138,7 +138,7 @@ def dealt(table: Table, split: int, epochs: int) -> Counted:
     fit(vae, parts.train, parts.validation, FitOptions(epochs=epochs, seed=split, threads=1))
     engine, eps = scorer(vae), noise_table(latent, split)[:DRAWS]
     known = Reference.of(reference_of(engine, inputs, eps, parts.validation, (DRAWS,), (), split), DRAWS, 0)
-    inside, outside = (_scores(engine, inputs, x, eps, known) for x in (parts.calibration, parts.test))
+    inside, outside = (scores_of(engine, inputs, x, eps, known) for x in (parts.calibration, parts.test))
     n, m = len(parts.calibration), len(parts.test)
     return {
         f"{kind}|nothing|0|{alpha}": [n, m, count(inside[kind], outside[kind], alpha)]
@@ -148,7 +148,7 @@ def dealt(table: Table, split: int, epochs: int) -> Counted:
     }
 
 
-def _scores(engine: Engine, inputs: Inputs, x: Floats, eps: Array, known: Reference) -> dict[str, Floats]:
+def scores_of(engine: Engine, inputs: Inputs, x: Floats, eps: Array, known: Reference) -> dict[str, Floats]:
     """The scores of complete rows by kind: (n, C) -> (n,) each."""
     outputs = _run(engine, inputs, x, eps, outputs_of(SCORE_OUTPUTS))
     return {kind: known.score(kind, outputs, None)[0] for kind in SCORE_OUTPUTS}

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import betabinom
 
-from benchmarks.false_alarms import grouped, known, page, pools, refits, together
+from benchmarks.false_alarms import crossed, grouped, known, page, pools, refits, together
 from benchmarks.false_alarms.__main__ import main
 from benchmarks.false_alarms.tally import ALPHAS, Tally, count, law, partitions
 from benchmarks.missing import Table
@@ -135,6 +135,19 @@ def test_a_table_too_small_for_an_alpha_is_not_counted_there() -> None:
     found = refits.dealt(Table("small", rows, rows), 0, 1)
     assert set(found) == {f"{kind}|nothing|0|0.05" for kind in SCORE_OUTPUTS}
     assert all((n, m) == (33, 33) for n, m, _ in found.values())
+
+
+def test_an_ensemble_is_judged_by_rows_that_its_members_have_not_seen(tmp_path: Path) -> None:
+    """Half of 260 rows are ranked by one member each, the other half by all; about alpha of these are flagged."""
+    rows = np.random.default_rng(7).normal(size=(260, 3))
+    found = crossed.crossed(Table("small", rows, rows), 0, 1)
+    assert set(found) == {f"{kind}|nothing|0|{alpha}" for kind in SCORE_OUTPUTS for alpha in ALPHAS}
+    assert all((n, m) == (130, 130) for n, m, _ in found.values())
+    assert all(flagged < 25 for _, _, flagged in found.values())
+    assert found["nll|nothing|0|0.05"][2] > 0
+    (tmp_path / "crossed-small.jsonl").write_text(json.dumps(found) + "\n")
+    flagged = found["kl|nothing|0|0.05"][2]
+    assert f"| small | 1 | 130 | 0.05 | kl | {flagged / 130:.4f} | 0.0458 |" in page.page(tmp_path)
 
 
 def test_groups_hold_by_their_own_rows_and_not_by_all(tmp_path: Path) -> None:
