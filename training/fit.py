@@ -26,6 +26,7 @@ from training.errors import FitError, Interrupted
 from training.interrupt import Interrupt
 from training.models.mlp import VAE
 from training.objective import warm_up
+from training.saver import Saver
 from training.schedule import Schedule, share
 from training.state import Progress, State
 from training.step import Stepper
@@ -34,10 +35,6 @@ from training.validation import Record, Validation, criterion
 Array = NDArray[np.generic]
 
 MOST_SKIPPED = 10
-SAVE_EVERY = 10.0
-"""Seconds of fitting between two states on disk, or more where writing one takes over 2 % of that."""
-
-_SAVE_SHARE = 0.02
 _MOST_CAUSES = 3  # named of one epoch
 
 
@@ -117,7 +114,7 @@ def fit(
     vae.to(fabric.device)
     if not fabric.is_global_zero:
         log, warn, save, quiet = (lambda record: None), (lambda line: None), (lambda state: None), True
-    loop = _Loop(vae, train, options, draw, fabric, resume, _Saver(save, interrupt if fabric.is_global_zero else None))
+    loop = _Loop(vae, train, options, draw, fabric, resume, Saver(save, interrupt if fabric.is_global_zero else None))
     measure = Validation(vae, validation, options.seed, fabric, options.importance_samples)
     at, stopped = loop.at, "epochs"
     if options.epochs < options.warmup_epochs:
@@ -160,7 +157,7 @@ class _Loop:
         draw: Draw | None,
         fabric: Fabric,
         resume: State | None,
-        saver: _Saver,
+        saver: Saver,
     ) -> None:
         self.at, self.best = (Progress(), _copy(vae)) if resume is None else (resume.progress, resume.best)
         self.stepper = Stepper(vae, fabric, options.adam_epsilon)
@@ -244,32 +241,6 @@ class _Loop:
         done = max(epoch / options.epochs, self.at.seconds / (60 * options.minutes))
         rate = options.learning_rate * share(options.schedule, epoch, done)
         return warm_up(epoch, options.warmup_epochs), rate
-
-
-class _Saver:
-    """
-    When the state is saved: every SAVE_EVERY seconds, or more seldom where that would take over 2 % of the time.
-
-    And at once after a signal, which then ends the fit.
-    """
-
-    def __init__(self, save: Callable[[State], None], interrupt: Interrupt | None) -> None:
-        self._save, self._interrupt, self._next = save, interrupt, time.perf_counter() + SAVE_EVERY
-
-    def due(self) -> bool:
-        return time.perf_counter() > self._next or self._signal() is not None
-
-    def save(self, state: State) -> None:
-        """Save *state*. Raises Interrupted when there was a signal."""
-        start = time.perf_counter()
-        self._save(state)
-        end = time.perf_counter()
-        self._next = end + max(SAVE_EVERY, (end - start) / _SAVE_SHARE)
-        if (signal := self._signal()) is not None:
-            raise Interrupted(signal)
-
-    def _signal(self) -> int | None:
-        return self._interrupt.signal if self._interrupt is not None else None
 
 
 def _skip(at: Progress, cause: str | None) -> None:
