@@ -25,6 +25,9 @@ log = logging.getLogger("service.engine")
 
 Array = NDArray[np.generic]
 RTOL = ATOL = 1e-4
+ORIGINAL_UNITS = ("mean", "lower", "upper", "expected", "x")
+"""Outputs that are rows; the others are in nats, or standardised."""
+
 _NUMPY = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(int64)": "int64", "tensor(bool)": "bool"}
 
 
@@ -97,9 +100,12 @@ class Engine:
         """
         Replay the golden vectors of *bundle*: every output of every graph, within RTOL and ATOL * sqrt(C).
 
-        Raises EngineError naming the first graph and output that differ.
+        Of a row that is in scales of the columns, where the manifest names them: a column of millions about 0 has no
+        more digits than another, and one of millionths no fewer. Raises EngineError naming the first graph and output
+        that differ.
         """
-        features = bundle.manifest.inputs.features
+        inputs = bundle.manifest.inputs
+        scales = np.array([1.0 if column.scale is None else column.scale for column in inputs.columns or ()])
         for name, graph in bundle.manifest.graphs.items():
             golden = bundle.golden[name]
             try:
@@ -107,7 +113,8 @@ class Engine:
             except Exception as error:  # onnxruntime raises classes of its own, none of which is documented
                 raise EngineError(f"self-check: {graph.file} cannot run the inputs of golden.npz: {error}") from error
             for tensor in graph.outputs:
-                off = deviation(got[tensor.name], golden[tensor.name], features, by_column=True)
+                unit = scales if tensor.name in ORIGINAL_UNITS and len(scales) else 1.0
+                off = deviation(got[tensor.name], golden[tensor.name], inputs.features, by_column=True, unit=unit)
                 if off > 1:
                     raise EngineError(
                         f"self-check: {graph.file} output {tensor.name} is {off:.3g} times the tolerance away from "
@@ -131,19 +138,21 @@ class Engine:
         return time.perf_counter() - start
 
 
-def deviation(got: Array, want: Array, features: int, by_column: bool = False) -> float:
+def deviation(
+    got: Array, want: Array, features: int, by_column: bool = False, unit: float | NDArray[np.float64] = 1.0
+) -> float:
     """
     The largest difference of *got* from *want* in units of the tolerance: up to 1 is agreement, NaN is infinity.
 
-    The tolerance is RTOL * abs(want) + ATOL * sqrt(features), in nats or in units of the output. *by_column*: with
-    the largest abs(want) over the rows; a value near 0 in a column of millions is as good as its neighbours.
+    The tolerance is RTOL * abs(want) + ATOL * sqrt(features) * *unit*, in nats or in units of the output. *by_column*:
+    with the largest abs(want) over the rows; a value near 0 in a column of millions is as good as its neighbours.
     """
     if got.shape != want.shape:
         return math.inf
     a, b = np.asarray(got, np.float64), np.asarray(want, np.float64)
     size = np.abs(b).max(axis=0, initial=0.0, keepdims=True) if by_column else np.abs(b)
     with np.errstate(invalid="ignore"):  # infinity less infinity: equal ones agree below, others are NaN
-        off = np.abs(a - b) / (RTOL * size + ATOL * math.sqrt(features))
+        off = np.abs(a - b) / (RTOL * size + ATOL * math.sqrt(features) * unit)
     return float(np.max(np.where(a == b, 0.0, np.where(np.isnan(off), math.inf, off)), initial=0.0))
 
 

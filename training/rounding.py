@@ -16,14 +16,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from service.bundle import Arrays
-from service.engine import ATOL, RTOL
+from service.engine import ATOL, ORIGINAL_UNITS, RTOL
 from service.manifest import Graph, GraphName
 from training.graphs import modules
 from training.models.mlp import VAE
 
 Floats = NDArray[np.float64]
 
-_ORIGINAL_UNITS = ("mean", "expected", "lower", "upper", "x")
 _ROUNDINGS = 2.0**-22  # relative: two units in the last place of a float32, as a standard deviation
 _NEIGHBOURS = 6
 
@@ -74,7 +73,7 @@ def tolerance(vae: VAE, size: Floats) -> Floats:
 
 def comparable(vae: VAE, output: str, value: NDArray[np.generic]) -> Floats:
     """In float64; standardised, where *output* is in original units."""
-    return standardised(vae, value) if output in _ORIGINAL_UNITS else np.asarray(value, np.float64)
+    return standardised(vae, value) if output in ORIGINAL_UNITS else np.asarray(value, np.float64)
 
 
 def standardised(vae: VAE, value: NDArray[np.generic]) -> Floats:

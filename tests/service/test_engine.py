@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from service import calibration
 from service.bundle import Bundle, open_bundle, pack_arrays
-from service.engine import ATOL, RTOL, Engine, bucket, deviation
+from service.engine import ATOL, ORIGINAL_UNITS, RTOL, Engine, bucket, deviation
 from service.errors import BundleError, EngineError
 from service.scored import Scored
 from service.vae import VAE, Work
@@ -160,6 +160,13 @@ def test_by_column_a_value_near_zero_is_held_to_the_digits_of_its_neighbours() -
     assert deviation(want * math.nan, want, 1, by_column=True) == math.inf
 
 
+def test_in_units_of_its_column_a_value_is_held_to_the_same_digits() -> None:
+    """About 0 a column of millions has no more digits than another, and one of millionths no fewer."""
+    unit, off = np.array([1e6, 1e-6]), np.array([[10.0, 1e-5]])
+    assert deviation(off[:, :1], np.zeros((1, 1)), 1, unit=unit[:1]) < 1 < deviation(off[:, :1], np.zeros((1, 1)), 1)
+    assert deviation(off[:, 1:], np.zeros((1, 1)), 1) < 1 < deviation(off[:, 1:], np.zeros((1, 1)), 1, unit=unit[1:])
+
+
 @pytest.mark.parametrize(("graph", "output"), tensors())
 def test_a_golden_vector_that_is_not_met_is_an_error_naming_graph_and_output(
     own_bundle: Path, graph: str, output: str
@@ -168,7 +175,9 @@ def test_a_golden_vector_that_is_not_met_is_an_error_naming_graph_and_output(
     golden = dict(np.load(own_bundle / "golden.npz"))
     spoilt = golden[f"{graph}/{output}"].copy()
     value = spoilt.flat[-1]
-    spoilt.flat[-1] = value + 2.1 * (RTOL * abs(value) + ATOL * math.sqrt(FEATURES))
+    columns = open_bundle(own_bundle).manifest.inputs.columns or ()
+    unit = columns[-1].scale or 1.0 if output in ORIGINAL_UNITS else 1.0
+    spoilt.flat[-1] = value + 2.1 * (RTOL * np.abs(spoilt[..., -1]).max() + ATOL * math.sqrt(FEATURES) * unit)
     (own_bundle / "golden.npz").write_bytes(pack_arrays({**golden, f"{graph}/{output}": spoilt}))
     reseal(own_bundle)
     with pytest.raises(EngineError, match=rf"self-check: {graph}\.onnx output {output} is [\d.]+ times the tolerance"):
