@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 STEPS: Final = {
-    "fitting on ": "fit",
+    "fitting ": "fit",
     "making the ONNX ": "export",
     "checking that ": "parity",
     "calibrating on ": "calibrate",
@@ -72,7 +72,7 @@ def measured(options: Sequence[str], environment: Mapping[str, str] | None = Non
         began, wall, steps, name, before = time.perf_counter(), 0.0, list[Step](), FIRST, 0.0
         for line in child.stdout:
             following = next((step for start, step in STEPS.items() if line.startswith(start)), None)
-            if following is not None:
+            if following is not None and following != name:  # of an ensemble each fold is told
                 cpu_s, peak = _taken(child.pid)
                 steps.append(Step(name, cpu_s - before, peak))
                 name, before, wall = following, cpu_s, time.perf_counter() - began

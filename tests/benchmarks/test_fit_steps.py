@@ -12,10 +12,10 @@ from training.schema import read
 
 
 def test_every_step_of_a_fit_is_seen_once_and_in_order(tmp_path: Path) -> None:
-    """The lines that a fit prints are what the steps are told by: were they worded anew, this would fail."""
+    """The lines that a fit prints are what the steps are told by: were they worded anew, it would fail. Two folds."""
     data, model = tmp_path / "rows.csv", tmp_path / "model"
-    write_mixed(data, 120, 2, missing=0, kinds=["number"])  # an export takes longer with every kind of column
-    tiny = "--epochs 1 --hidden 8 --latent-dim 2 --draws 2 --threads 1 --folds 1"
+    write_mixed(data, 100, 2, missing=0, kinds=["number"])  # an export takes longer with every kind of column
+    tiny = "--epochs 1 --hidden 8 --latent-dim 2 --draws 2 --threads 1 --folds 2"
     small = f"--likelihood gaussian --prior standard-normal {tiny}".split()
     fit = measured(["--data", str(data), "--output", str(model), *small])
     assert [step.name for step in fit.steps] == [FIRST, *list(STEPS.values())[:-1]]
