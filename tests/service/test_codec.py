@@ -532,7 +532,7 @@ def read_as_documented(operation: Operation, body: bytes) -> tuple[NDArray[np.ge
 
 
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS.keys())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(data=st.data())
 def test_the_fast_way_accepts_exactly_the_bodies_that_the_documented_models_accept(
     operation: Operation, data: st.DataObject

@@ -111,7 +111,7 @@ def bodies(draw: st.DrawFn) -> tuple[bytes, RowSpec]:
     return body, spec
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=2000, deadline=None)
 @given(made=bodies(), step=st.integers(0, 40))
 @example(made=(b'{"inputs":[[1,2,3],"inputs":[[4,5,6]]}', TABLE), step=0)
 @example(made=(b'{"inputs":[[1,2,3]],"inputs":[[4,5,6]]}', TABLE), step=0)

@@ -305,7 +305,7 @@ def bodies(draw: st.DrawFn) -> tuple[bytes, bytes]:
     return head + tail, header
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=600, deadline=None)
 @given(made=bodies())
 @example(made=(b"\xff" * 12, b"0"))
 @example(made=(b"", b""))
@@ -327,7 +327,7 @@ def test_the_bodies_that_are_generated_are_both_right_and_wrong() -> None:
     """Otherwise the test above would say nothing."""
     accepted: list[bool] = []
 
-    @settings(max_examples=200, deadline=None, database=None, derandomize=True)
+    @settings(max_examples=400, deadline=None, database=None, derandomize=True)
     @given(made=bodies())
     def count(made: tuple[bytes, bytes]) -> None:
         try:
