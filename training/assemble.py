@@ -117,7 +117,31 @@ def build_bundle(
             groups=groups,
             seed=seed,
         )
-    manifest = Manifest(
+    manifest = manifest_of(vae, name, version, data, training, found, mask_bins, trained=trained)
+    golden = golden_vectors(vae, eps, seed)
+    made = Bundle(Path(name), "", manifest, _by_name(graphs), eps, found.arrays, golden, {})
+    engine.check_tensors(made)  # as the service does at start: what it would refuse is not written
+    engine.self_check(made)
+    if not len(held_out.test):
+        return made
+    told(f"evaluating on {len(held_out.test):,} rows")
+    evaluation = evaluate(made, engine, held_out.test, held_out.anomalies, draws, seed, held_out.learned)
+    return replace(made, manifest=manifest.model_copy(update={"evaluation": evaluation}))
+
+
+def manifest_of(
+    vae: VAE,
+    name: str,
+    version: int,
+    data: Data,
+    training: dict[str, JsonValue],
+    found: Calibration,
+    mask_bins: tuple[float, ...],
+    *,
+    trained: bool = True,
+) -> Manifest:
+    """What there is to say of *vae* and its calibration, before an evaluation."""
+    return Manifest(
         name=name,
         version=version,
         created=now(),
@@ -141,15 +165,6 @@ def build_bundle(
         mask_bins=mask_bins,
         groups=found.groups,
     )
-    golden = golden_vectors(vae, eps, seed)
-    made = Bundle(Path(name), "", manifest, _by_name(graphs), eps, found.arrays, golden, {})
-    engine.check_tensors(made)  # as the service does at start: what it would refuse is not written
-    engine.self_check(made)
-    if not len(held_out.test):
-        return made
-    told(f"evaluating on {len(held_out.test):,} rows")
-    evaluation = evaluate(made, engine, held_out.test, held_out.anomalies, draws, seed, held_out.learned)
-    return replace(made, manifest=manifest.model_copy(update={"evaluation": evaluation}))
 
 
 def _fold(

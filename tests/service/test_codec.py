@@ -460,7 +460,9 @@ def bodies(draw: st.DrawFn, operation: Operation) -> bytes:
     members: list[tuple[str, Any]] = []
     for name in draw(st.sets(st.sampled_from(sorted(operation.members)))) if operation.members else ():
         members.append((name, draw(operation.members[name])))
-    wrong = draw(st.sampled_from(["", "", "", "rows", "rows", "rows", "option", "extra", "double", "text", "missing"]))
+    wrong = draw(
+        st.sampled_from(["", "", "", "", "rows", "rows", "rows", "option", "extra", "double", "text", "missing"])
+    )
     if wrong == "rows":
         rows = draw(damaged(rows))
         if isinstance(rows, list) and draw(st.booleans()):

@@ -66,20 +66,13 @@ class Page(HTMLParser):
             self.words.append(data)
 
 
+def opened(folder: Path) -> tuple[Bundle, Engine]:
+    """The bundle in a folder, and what runs it."""
+    bundle = open_bundle(folder)
+    return bundle, Engine(bundle.graphs, threads=1)
+
+
 def material(
-    bundle: Path,
-    x: Array,
-    anomalies: Array | None = None,
-    labels: Array | None = None,
-    records: tuple[Record, ...] = (),
-    learned: tuple[Array, Array] | None = None,
-) -> Material:
-    """The bundle in a folder beside rows, evaluated."""
-    opened = open_bundle(bundle)
-    return evaluated(opened, Engine(opened.graphs, threads=1), x, anomalies, labels, records, learned)
-
-
-def evaluated(
     bundle: Bundle,
     engine: Engine,
     x: Array,
@@ -88,7 +81,7 @@ def evaluated(
     records: tuple[Record, ...] = (),
     learned: tuple[Array, Array] | None = None,
 ) -> Material:
-    """A bundle and what runs it, beside rows."""
+    """A bundle beside rows, evaluated."""
     found = evaluate(bundle, engine, x, anomalies, 4, learned=learned) if len(x) else {}
     return Material(bundle, engine, x, labels, anomalies, "some rows", records, found)
 

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.bundles import image_rows, table_rows, untrained
-from tests.training.report_page import SECTIONS, Page, epochs, evaluated, material
+from tests.training.report_page import SECTIONS, Page, epochs, material, opened
 from tests.training.unexported import unexported
 from training.data import from_arrays, image_inputs, table_inputs
 from training.evaluate import evaluate
@@ -33,7 +33,7 @@ def everything(bundle: Path) -> bytes:
     """Everything that a table can have."""
     x = table_rows(120, 2)
     learned = (table_rows(200), table_rows(60, 1))
-    return make(material(bundle, x, x[:40] * [1, 1, -1], labelled(x), epochs(6), learned))
+    return make(material(*opened(bundle), x, x[:40] * [1, 1, -1], labelled(x), epochs(6), learned))
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_what_a_user_has_named_is_escaped(table_bundle: Path) -> None:
     names = ["<script>alert(1)</script>", "$\\frac{$ & \"'\x01\u202e", "\u6e29\u5ea6"]
     x = table_rows(40, 1)
     labels = np.array(["</svg><b onload=x>", "b"])[labelled(x, 2).astype(int)]
-    found = material(table_bundle, x, labels=labels)
+    found = material(*opened(table_bundle), x, labels=labels)
     manifest = found.manifest.model_copy(update={"inputs": table_inputs(names)})
     page = make(replace(found, bundle=replace(found.bundle, manifest=manifest)))
     assert "script" not in Page(page).tags
@@ -86,13 +86,13 @@ def test_the_same_material_gives_the_same_bytes(table_bundle: Path, table_page: 
     """No clock, no chance, no identifier that differs."""
     assert everything(table_bundle) == table_page
     x = image_rows(50)
-    assert len({make(material(image_bundle, x, labels=labelled(x), records=epochs(3))) for _ in range(2)}) == 1
+    assert len({make(material(*opened(image_bundle), x, labels=labelled(x), records=epochs(3))) for _ in range(2)}) == 1
 
 
 def test_an_image_model_is_shown_in_pictures(image_bundle: Path) -> None:
     """Binary images with classes; the page is small."""
     x = image_rows(80, 3)
-    page = make(material(image_bundle, x, labels=labelled(x, 12), learned=(image_rows(90), image_rows(40))))
+    page = make(material(*opened(image_bundle), x, labels=labelled(x, 12), learned=(image_rows(90), image_rows(40))))
     found = Page(page)
     assert tuple(found.sections) == SECTIONS
     assert sum(link.startswith("data:") for link in found.links) >= 3 + 2 + 4 + 3
@@ -105,7 +105,7 @@ def test_an_image_model_is_shown_in_pictures(image_bundle: Path) -> None:
 def test_few_rows_leave_a_page_that_says_so(table_bundle: Path, image_bundle: Path, rows: int, kind: str) -> None:
     """None, one, two: what needs more says what it needs."""
     bundle, x = (table_bundle, table_rows(rows)) if kind == "table" else (image_bundle, image_rows(rows))
-    found = Page(make(material(bundle, x)))
+    found = Page(make(material(*opened(bundle), x)))
     assert tuple(found.sections) == SECTIONS
     assert ("There are no held-out rows" in found.text) == (rows == 0)
     assert "fewer than three held-out rows" in found.text
@@ -134,7 +134,7 @@ def test_every_kind_of_data_has_a_page(name: str, x: Array, latents: int) -> Non
     test, rest = x[: len(x) // 2], x[len(x) // 2 :]
     bundle, engine = unexported(untrained(inputs, "gaussian", x, latent_dim=latents), rest, test)
     classes = np.arange(len(test)) * 37 % 600
-    found = Page(make(evaluated(bundle, engine, test, rest[:5], classes, epochs(1), (rest, test))))
+    found = Page(make(material(bundle, engine, test, rest[:5], classes, epochs(1), (rest, test))))
     assert tuple(found.sections) == SECTIONS
     assert ("for models of two latents" in found.text) == (latents != 2)
     if name == "1,500 columns":
@@ -143,7 +143,7 @@ def test_every_kind_of_data_has_a_page(name: str, x: Array, latents: int) -> Non
 
 def test_a_bundle_without_calibration_has_scores_without_a_threshold(table_bundle: Path) -> None:
     """It says that the service offers no anomaly-score."""
-    found = material(table_bundle, table_rows(40))
+    found = material(*opened(table_bundle), table_rows(40))
     plain = replace(
         found.bundle, manifest=found.manifest.model_copy(update={"calibrated": ()}), eps=found.bundle.eps[:0]
     )
@@ -155,7 +155,7 @@ def test_a_bundle_without_calibration_has_scores_without_a_threshold(table_bundl
 def test_a_log_with_gaps_is_drawn(table_bundle: Path) -> None:
     """A resumed fit repeats epochs, and a skipped one has no loss."""
     odd = [*epochs(4), {"epoch": 4, "validation_elbo": None, "train_elbo": float("nan")}, {"epoch": 9, "kl": "high"}]
-    assert "learning" in Page(make(material(table_bundle, table_rows(9), records=tuple(odd)))).sections
+    assert "learning" in Page(make(material(*opened(table_bundle), table_rows(9), records=tuple(odd)))).sections
 
 
 def test_the_distance_of_two_samples_is_that_of_scipy() -> None:

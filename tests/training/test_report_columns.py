@@ -16,7 +16,7 @@ from service.engine import Engine
 from service.inputs import Column, Inputs
 from tests.bundles import IMAGE, image_rows, table_rows, untrained
 from tests.training.machines import COLUMNS, rows
-from tests.training.report_page import SECTIONS, Page, material
+from tests.training.report_page import SECTIONS, Page, material, opened
 from tests.training.unexported import unexported
 from training.data import CLAMP, table_inputs
 from training.likelihoods.choose import Count, Family
@@ -160,7 +160,7 @@ def test_draws_of_a_fitted_model_are_as_the_data(machines: Bundle) -> None:
 
 def test_a_bundle_that_cannot_draw_shows_no_samples_of_a_table(table_bundle: Path) -> None:
     """The mean has less spread than the data: beside them it would look like a fault of the model."""
-    found = material(table_bundle, table_rows(40))
+    found = material(*opened(table_bundle), table_rows(40))
     able = found.manifest.capabilities.model_copy(update={"draw": False})
     graphs = {name: graph for name, graph in found.manifest.graphs.items() if name != "observe"}
     manifest = found.manifest.model_copy(update={"capabilities": able, "graphs": graphs})

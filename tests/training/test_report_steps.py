@@ -14,7 +14,7 @@ from service.bundle import open_bundle
 from service.errors import BundleError
 from tests.bundles import table_rows
 from tests.training.commanded import ByCommand, write_csv
-from tests.training.report_page import Page, epochs, material
+from tests.training.report_page import Page, epochs, material, opened
 from training.__main__ import main
 from training.output import write
 from training.parts import Unseen
@@ -78,7 +78,7 @@ def test_a_report_needs_no_torch() -> None:
 
 def test_a_bundle_with_a_page_is_written_and_read(table_bundle: Path, tmp_path: Path) -> None:
     """The page is a file like any other: hashed, and refused when changed."""
-    made = with_report(open_bundle(table_bundle), material(table_bundle, table_rows(20), records=epochs(2)))
+    made = with_report(open_bundle(table_bundle), material(*opened(table_bundle), table_rows(20), records=epochs(2)))
     path = write(tmp_path / "pumps", made)
     assert open_bundle(path).report == made.report
     (path / "report" / "report.html").write_bytes(b"something else")

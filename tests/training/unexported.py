@@ -14,15 +14,14 @@ from numpy.typing import NDArray
 
 from service.bundle import Bundle
 from service.engine import Engine
-from service.inputs import Inputs
-from service.manifest import Capabilities, Data, Latent, Manifest
+from service.manifest import Data
 from training.__main__ import main
+from training.assemble import manifest_of
 from training.calibrate import SAMPLES, Calibration, calibrate
 from training.graphs import modules, specs
 from training.masks import default_bins
 from training.models.mlp import VAE
 from training.noise import noise_table
-from training.output import now
 from training.reference import reference_of
 from training.rounding import run_module
 
@@ -57,38 +56,8 @@ def unexported(
         like = calibration[:0] if reference is None else reference
         known = reference_of(engine, vae.inputs, eps, like, samples, bins, 0)
         found = calibrate(engine, vae.inputs, eps, calibration, 16, samples, mask_bins=bins, reference=known)
-    manifest = Manifest(
-        name="unexported",
-        version=1,
-        created=now(),
-        code_commit=None,
-        trained=True,
-        data=Data(hash="0" * 64, rows={}),
-        training={},
-        capabilities=Capabilities(
-            operations=("encode", "decode", "sample", *(("anomaly-score",) if found.entries else ())),
-            score_kinds=tuple(dict.fromkeys(entry.kind for entry in found.entries)),
-            kl="analytic" if vae.prior.analytic else "monte-carlo",
-            draw=True,
-            missing=vae.inputs.masked,
-        ),
-        inputs=_scaled(vae),
-        latent=Latent(dim=vae.config.latent_dim, prior="standard-normal" if vae.prior.analytic else "graph"),
-        likelihood=vae.likelihood.described(vae.inputs.names if vae.inputs.columns is not None else None),
-        graphs=specs(vae),
-        calibrated=found.entries,
-        mask_bins=bins,
-    )
+    manifest = manifest_of(vae, "unexported", 1, Data(hash="0" * 64, rows={}), {}, found, bins)
     return Bundle(Path("unexported"), "", manifest, {}, eps, found.arrays, {}, {}), engine
-
-
-def _scaled(vae: VAE) -> Inputs:
-    """The columns with the units that the model has for them."""
-    if vae.inputs.columns is None or not vae.config.standardise:
-        return vae.inputs
-    units = zip(vae.inputs.columns, vae.scaling.center.tolist(), vae.scaling.scale.tolist(), strict=True)
-    scaled = tuple(column.model_copy(update={"center": center, "scale": scale}) for column, center, scale in units)
-    return vae.inputs.model_copy(update={"columns": scaled})
 
 
 class _Impatient(io.StringIO):
