@@ -130,15 +130,9 @@ def tables(data: Path | None) -> Iterator[Table]:
 def dealt(table: Table, split: int, epochs: int) -> Counted:
     """One split of the rows of a table: half to learn from, a quarter to calibrate on, a quarter to test with."""
     parts = deal(table, split)
-    features = parts.train.shape[1]
-    columns = tuple(Column(name=f"x{c}", missing=True) for c in range(features))
-    inputs = Inputs(kind="table", shape=(features,), dtype="float64", columns=columns, clamp=CLAMP)
-    latent = default_latent_dim(features)
-    vae = VAE(inputs, VAEConfig(latent, (128, 128), "gaussian"), split)
-    fit(vae, parts.train, parts.validation, FitOptions(epochs=epochs, seed=split, threads=1))
-    engine, eps = scorer(vae), noise_table(latent, split)[:DRAWS]
-    known = Reference.of(reference_of(engine, inputs, eps, parts.validation, (DRAWS,), (), split), DRAWS, 0)
-    inside, outside = (scores_of(engine, inputs, x, eps, known) for x in (parts.calibration, parts.test))
+    columns = tuple(Column(name=f"x{c}", missing=True) for c in range(parts.train.shape[1]))
+    inputs = Inputs(kind="table", shape=(len(columns),), dtype="float64", columns=columns, clamp=CLAMP)
+    inside, outside = ranked(inputs, parts.train, parts.validation, (parts.calibration, parts.test), split, epochs)
     n, m = len(parts.calibration), len(parts.test)
     return {
         f"{kind}|nothing|0|{alpha}": [n, m, count(inside[kind], outside[kind], alpha)]
@@ -148,7 +142,19 @@ def dealt(table: Table, split: int, epochs: int) -> Counted:
     }
 
 
-def scores_of(engine: Engine, inputs: Inputs, x: Floats, eps: Array, known: Reference) -> dict[str, Floats]:
+def ranked(
+    inputs: Inputs, train: Floats, validation: Floats, asked: Sequence[Floats], seed: int, epochs: int
+) -> list[dict[str, Floats]]:
+    """What a model of its own makes of each of *asked*, complete rows that it has not seen: scores by kind."""
+    latent = default_latent_dim(inputs.features)
+    vae = VAE(inputs, VAEConfig(latent, (128, 128), "gaussian"), seed)
+    fit(vae, train, validation, FitOptions(epochs=epochs, seed=seed, threads=1))
+    engine, eps = scorer(vae), noise_table(latent, seed)[:DRAWS]
+    known = Reference.of(reference_of(engine, inputs, eps, validation, (DRAWS,), (), seed), DRAWS, 0)
+    return [_scores(engine, inputs, x, eps, known) for x in asked]
+
+
+def _scores(engine: Engine, inputs: Inputs, x: Floats, eps: Array, known: Reference) -> dict[str, Floats]:
     """The scores of complete rows by kind: (n, C) -> (n,) each."""
     outputs = _run(engine, inputs, x, eps, outputs_of(SCORE_OUTPUTS))
     return {kind: known.score(kind, outputs, None)[0] for kind in SCORE_OUTPUTS}
