@@ -19,7 +19,8 @@ import uvicorn
 
 from service.app import App
 from service.errors import StartError
-from service.http.protocol import Protocol, expire
+from service.http.patience import expire
+from service.http.protocol import Protocol
 from service.sockets import BACKLOG, listen, url
 
 log = logging.getLogger("service.server")

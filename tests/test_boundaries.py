@@ -66,6 +66,7 @@ LAYERS = (
         "http.crowd",
         "http.headers",
         "http.outlet",
+        "http.patience",
         "http.vigil",
         "messages",
         "sockets",

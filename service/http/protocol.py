@@ -17,7 +17,6 @@ import struct
 import sys
 import termios
 import typing
-from collections.abc import Iterable
 from typing import Any, cast
 
 import httptools
@@ -26,6 +25,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from service.http.crowd import Crowd
 from service.http.headers import MAX_HEADER_BYTES, MAX_HEADERS, Scope
 from service.http.outlet import Outlet
+from service.http.patience import Patience
 
 log = logging.getLogger("service.http.protocol")
 
@@ -76,9 +76,7 @@ class Protocol(HttpToolsProtocol):
         self._application: Application = self.config.app  # type: ignore[assignment]  # uvicorn knows any callable
         self._crowd = self._application.crowd
         self._postponed: tuple[RequestResponseCycle, Any] | None = None  # until the client reads
-        self._since = self.loop.time()  # when it was last seen to get on
-        self._seen: object = None  # the request that it had then
-        self._untaken = 0  # bytes of replies that the client had not taken then
+        self._patience = Patience(self.loop.time())
         self._counted: object = None  # the head that *silent* belongs to
         self._silent = 0  # bytes since the last piece of a body, or since the head began
         self._head_lines = 0  # of the newest whole head, which the application judges
@@ -171,14 +169,11 @@ class Protocol(HttpToolsProtocol):
 
         *now*: the loop's time. A client that takes something of its reply between two looks is waited for.
         """
-        untaken = self.untaken if self.unread else 0
-        unread, before, self._untaken = self.unread, self._untaken, untaken
-        waiting = self.answering and not unread and not self._outlet.lingering  # for us
-        if untaken < before or self.cycle is not self._seen or waiting:
-            self._seen, self._since = self.cycle, now
-        if now - self._since <= patience_s:
-            return
-        self.end()
+        unread = self.unread
+        untaken = self.untaken if unread else 0
+        ours = self.answering and not unread and not self._outlet.lingering
+        if self._patience.ends(now, patience_s, self.cycle, untaken, ours):
+            self.end()
 
     @property
     def answering(self) -> bool:
@@ -292,12 +287,3 @@ class Protocol(HttpToolsProtocol):
 
 def _nothing() -> None:
     """After a reply."""
-
-
-def expire(connections: Iterable[object], patience_s: float, loop: asyncio.AbstractEventLoop) -> None:
-    """Look at *connections* now and ten times in *patience_s* from now on."""
-    now = loop.time()
-    for connection in list(connections):
-        assert isinstance(connection, Protocol)
-        connection.expire(now, patience_s)
-    loop.call_later(patience_s / 10, expire, connections, patience_s, loop)
