@@ -116,7 +116,7 @@ class Anomaly:
 
         *fdr*: the false-discovery rate over the rows; None: not asked for. *maps*: whether rows are wanted whole, for
         pictures. Raises Unsupported for a score that was not calibrated or has no parts by feature, and for an *alpha*
-        named by the caller, or an *fdr*, that the calibration rows are too few for.
+        named by the caller, or an *fdr*, that the calibration rows of every bin are too few for.
         """
         entries = self._bins(kind or self._scoring.kind, samples or self._scoring.samples)
         entry = entries[0]
@@ -131,11 +131,11 @@ class Anomaly:
             else None
             for one in entries
         )
-        if reasons[0] is not None and alpha is not None:
-            raise Unsupported(reasons[0], field="alpha", limit=1 / (entry.rows + 1), value=alpha, rows_needed=needed)
-        if fdr is not None and entry.rows < (needed := calibration.rows_needed(fdr)):
-            told = f"fdr {fdr:g} needs {counted(needed, 'calibration row')}; the bundle has {entry.rows}"
-            raise Unsupported(told, field="fdr", limit=1 / (entry.rows + 1), value=fdr, rows_needed=needed)
+        most = max(one.rows for one in entries)
+        for field, named in (("alpha", alpha), ("fdr", fdr)):
+            if named is not None and most < (needed := calibration.rows_needed(named)):
+                told = f"{field} {named:g} needs {counted(needed, 'calibration row')}; the bundle has {most}"
+                raise Unsupported(told, field=field, limit=1 / (most + 1), value=named, rows_needed=needed)
         outputs = scores.SCORE_OUTPUTS[entry.kind]
         if components:
             outputs += ("log_w", "log_px_z", "kl", "latent_term")
@@ -179,6 +179,7 @@ class Anomaly:
                 discoveries=_discoveries(plan, p, np.full(len(x), 1 / (plan.entry.rows + 1))),
                 maps=self._explanations.maps(plan.entry, x, outputs) if plan.maps else None,
                 grouped=Grouped([], np.zeros(0), np.zeros((0, 2)), []) if self._groups else None,
+                reason=plan.reason,
             )
         bins, groups = calibration.mask_bins(shares, self._ends), self._groups.of(x)
         values, p, unknown = np.empty(len(x)), np.empty(len(x)), np.zeros(len(x), np.bool_)

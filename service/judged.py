@@ -71,7 +71,7 @@ def judged(
         }
         if found.least is not None:
             reply["least_discoveries"] = found.least
-    if (reason := plan.reason or scored.reason or plan.without_threshold) is not None:
+    if (reason := scored.reason or plan.without_threshold) is not None:
         reply["reason"] = reason
     if (masked := scored.masked) is not None:
         columns = {

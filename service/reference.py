@@ -131,7 +131,7 @@ class Reference:
         The score *kind* of each row, and what it is ranked by among calibration rows: (B,) each, in nats.
 
         latent      `Encodings.distance` of mu
-        typicality  abs(nll - H), H the mean nll of reference rows: how far a row is from being as likely as rows are
+        typicality  abs(nll - H), H the mean usual nll of reference rows: how far from being as likely as they are
         fused       `Fusion.distance` of reconstruction, kl and latent
 
         *mask*: (B, C), true where observed; None: all. What is ranked is the score and what missing features add to it,

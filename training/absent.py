@@ -9,6 +9,7 @@ added on average. Runs the exported scorer. n rows, C features.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +29,9 @@ Floats = NDArray[np.float64]
 SUMMED = (*PLAIN, "latent")
 """The kinds that missing features add to; the others are made of them."""
 
-_STREAM = 12  # of the seed: the values that are hidden
-_PRIOR = 1.0  # nats: by how much what a feature adds differs from its own part in the score, as a standard deviation
+_STREAM: Final = 12  # of the seed: the values that are hidden
+_USUAL: Final = 10.0  # nats from the median; a narrow spread is not what makes a value rare
+_PRIOR: Final = 1.0  # nats: a standard deviation of what a feature adds from its own part in the score
 
 
 def absent_nats(
@@ -55,7 +57,7 @@ def absent_nats(
     outputs = tuple(dict.fromkeys((*outputs_of(SUMMED), *FEATURE_OUTPUTS.values())))
     for k in samples:
         whole = run_scorer(engine, inputs, rows, eps[:k], outputs)
-        parts = {kind: _mean_observed(whole[name], ~np.isnan(rows)) for kind, name in FEATURE_OUTPUTS.items()}
+        parts = {kind: _observed(whole[name], ~np.isnan(rows)) for kind, name in FEATURE_OUTPUTS.items()}
         for bin_, may in wanted.items():
             generator = np.random.default_rng([seed, _STREAM, bin_])
             fit = np.isnan(rows[:, list(inputs.may_be_missing)]).sum(axis=1) < may[0]
@@ -72,23 +74,35 @@ def absent_nats(
     return found
 
 
-def _mean_observed(nats: Array, observed: NDArray[np.bool_]) -> Floats:
-    """The mean of each feature's part over the rows that have it: (n, C), (n, C) -> (C,)."""
-    total: Floats = (nats.astype(np.float64) * observed).sum(axis=0)
-    mean: Floats = total / np.maximum(1, observed.sum(axis=0))
-    return mean
+def usual(nats: Floats) -> Floats:
+    """
+    *nats* of n rows as far as they are usual: what is far from the median is brought to where it begins to be: (n,).
+
+    That is 3 standard deviations, told by the median absolute deviation (Huber 1981, section 5.1), or 10 nats if these
+    are more. The mean of what comes out does not hang on a few rows.
+    """
+    middle = np.median(nats)
+    far = max(_USUAL, 3 * 1.4826 * float(np.median(np.abs(nats - middle))))
+    return np.clip(nats, middle - far, middle + far)
+
+
+def _observed(nats: Array, observed: NDArray[np.bool_]) -> Floats:
+    """The mean of each feature's part over the rows that have it, surprises aside: (n, C), (n, C) -> (C,)."""
+    columns = zip(nats.T.astype(np.float64), observed.T, strict=True)
+    return np.array([usual(column[there]).mean() if there.any() else 0.0 for column, there in columns])
 
 
 def _regression(lacking: NDArray[np.bool_], lost: Floats, prior: Floats) -> Floats:
     """
     The nats that each feature adds: ridge regression of what rows *lost*, (n,), on what they lack, (n, C), to *prior*.
 
-    The penalty is the variance of what is left over that of `_PRIOR`, so that few rows leave the prior as it is.
+    The penalty is the variance of what is left over that of `_PRIOR`, so that few rows leave the prior as it is. What
+    *prior* leaves unexplained counts as far as it is usual.
     """
     if not len(lost):
         return prior
     lacks = lacking.astype(np.float64)
-    rest = lost - lacks @ prior
+    rest = usual(lost - lacks @ prior)
     penalty = max(1e-6, float(rest.var())) / _PRIOR**2
     added: Floats = prior + np.linalg.solve(lacks.T @ lacks + penalty * np.eye(len(prior)), lacks.T @ rest)
     return added

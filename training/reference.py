@@ -22,7 +22,7 @@ from service.inputs import Inputs
 from service.latent import normal_quantile
 from service.reference import COVARIANCE, LEVELS, MEAN, PARTS, Encodings, Reference, fusion_keys
 from training import masks
-from training.absent import absent_nats
+from training.absent import absent_nats, usual
 from training.baselines import thinned
 from training.ranking import placements
 from training.scorer import outputs_of, run_scorer
@@ -90,7 +90,7 @@ def _covariance(mu: Floats) -> Floats:
 
 
 def _measures(scores: Mapping[str, Floats], samples: int, bin_: int) -> Arrays:
-    """The mean nll; the quantiles of the parts of fused, and the covariance of their normal ranks."""
+    """The mean nll, surprises aside; the quantiles of the parts of fused, and the covariance of their normal ranks."""
 
     def entry(kind: ScoreKind) -> Calibrated:
         return Calibrated(kind=kind, samples=samples, mask_bin=bin_, rows=1)
@@ -100,6 +100,6 @@ def _measures(scores: Mapping[str, Floats], samples: int, bin_: int) -> Arrays:
     t = np.stack([normal_quantile(placements(part, part)) for part in parts.T], axis=1)
     covariance = t.T @ t / len(t) + FLOOR_RANK**2 * np.eye(parts.shape[1])
     return {
-        entry("typicality").reference_key: scores["nll"].mean(),
+        entry("typicality").reference_key: usual(scores["nll"]).mean(),
         **dict(zip(fusion_keys(entry("fused")), (knots, covariance), strict=True)),
     }

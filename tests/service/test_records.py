@@ -30,6 +30,7 @@ from tests.guide import ROOT, same
 from tests.mixed import BINS, COLUMNS, KINDS, MAY_MISS, NAMES, C, K, L, make_mixed, masked, mixed_rows, observed
 from tests.server import Server
 from training.output import write
+from training.recalibrate import recalibrate
 
 TABLE = Table(COLUMNS)
 Json = dict[str, Any]
@@ -533,3 +534,21 @@ def test_a_bundle_without_a_mask_bin_is_refused_at_the_start(bundle: Path, tmp_p
     opened = open_bundle(own)
     with pytest.raises(BundleError, match=f"kl with {K} samples has no mask bin {missing}"):
         Anomaly(opened)
+
+
+def test_rows_with_gaps_are_judged_where_too_few_calibration_rows_miss_nothing(opened: Bundle, tmp_path: Path) -> None:
+    """A named alpha is refused where no rows suffice for it; a row of a bin that has too few is left undecided."""
+    gappy = [masked(mixed_rows(60, seed=20 + index), index) for index in (1, 2, 3)]
+    rows = np.concatenate([mixed_rows(10, seed=20), *gappy])
+    few = write(tmp_path / "mixed", recalibrate(opened, 2, rows, "0" * 64, threads=1))
+    with Server(few) as server:
+        whole, gap = X[0], masked(X[:1], 1)[0]
+        reply = post(server, "/v1/anomaly-score", {"records": records_of(np.stack([whole, gap])), "alpha": 0.05})
+        assert reply["is_anomaly"] == [None, reply["p_values"][1] <= 0.05]
+        assert (reply["threshold"], reply["missing"][0]["threshold"] is None) == (None, False)
+        assert "needs 19 calibration rows; the bundle has 10" in reply["reason"]
+        judged = post(server, "/v1/anomaly-score", {"records": records_of(gap[None]), "alpha": 0.05, "fdr": 0.05})
+        assert "reason" not in judged
+        assert judged["is_anomaly"] == [reply["is_anomaly"][1]]
+        refused = problem(server, "/v1/anomaly-score", {"records": records_of(gap[None]), "alpha": 1e-4})
+        assert refused["rows_needed"] == 9999

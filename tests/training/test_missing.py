@@ -17,7 +17,7 @@ from scipy.stats import multivariate_normal
 from service import calibration
 from service.engine import Engine
 from service.manifest import Manifest
-from service.reference import REFERENCE
+from service.reference import REFERENCE, Reference
 from service.scores import SCORE_OUTPUTS, score
 from tests.training.small import Fitted, gappy_inputs, gaps, table
 from tests.training.test_resume import stopping, through_a_file
@@ -44,6 +44,10 @@ from training.table import lines
 from training.validation import Validation
 
 Floats = NDArray[np.float64]
+Array = NDArray[np.generic]
+
+HALF, ALL = (1 + masks.MASK_BINS.index(end) for end in (0.5, 1.0))
+"""The bins of rows that lack a half, and most or all."""
 
 OUTPUTS = [tensor.name for tensor in specs(VAE(gappy_inputs(2), VAEConfig(1, (), "gaussian")))["scorer"].outputs]
 
@@ -161,7 +165,7 @@ def test_a_bundle_with_masks_is_written_and_proves_itself(gappy: Fitted, tmp_pat
     """The manifest says that values may be missing, in which bins, and the engine replays the golden vectors."""
     write(tmp_path / "gappy", gappy.bundle)
     assert gappy.bundle.manifest.capabilities.missing
-    assert gappy.bundle.manifest.mask_bins == (0.25, 0.5, 1.0)
+    assert gappy.bundle.manifest.mask_bins == (0.25, 0.5, 0.75, 1.0)
     drawn = Engine.open(gappy.bundle, threads=1).run(
         "observe", {"z": np.zeros((400, 3), np.float32), "u": np.random.default_rng(0).random((400, 2, 5), np.float32)}
     )
@@ -287,10 +291,10 @@ def test_each_bin_has_its_own_rows() -> None:
     ends = masks.MASK_BINS
     own = masks.bins_of(x, inputs, ends)
     found = dict(masks.by_bin(x, inputs, ends, (0,)))
-    assert sorted(found) == list(range(9))
+    assert sorted(found) == list(range(len(ends) + 1))
     np.testing.assert_array_equal(found[0], x[own == 0])
     np.testing.assert_array_equal(found[1], x[own == 1])  # there are enough
-    for bin_ in range(2, 9):
+    for bin_ in range(2, len(ends) + 1):
         rows = found[bin_]
         assert (masks.bins_of(rows, inputs, ends) == bin_).all()
         assert len(rows) == (own <= bin_).sum()
@@ -306,21 +310,21 @@ def test_each_bin_has_its_own_rows() -> None:
 def test_bins_that_no_row_can_be_in_have_no_rows() -> None:
     """Of two columns that may be missing a row lacks a half or all; with nothing else observed, all is too much."""
     x = np.random.default_rng(0).standard_normal((50, 3))
-    assert [bin_ for bin_, _ in masks.by_bin(x, gappy_inputs(3), masks.MASK_BINS, (0,))] == [0, 6, 8]
+    assert [bin_ for bin_, _ in masks.by_bin(x, gappy_inputs(3), masks.MASK_BINS, (0,))] == [0, HALF, ALL]
     alone = gappy_inputs(3).model_copy(
         update={
             "columns": tuple(column.model_copy(update={"missing": True}) for column in gappy_inputs(3).columns or ())
         }
     )
     found = dict(masks.by_bin(x, alone, masks.MASK_BINS, (0,)))
-    assert np.isnan(found[7]).sum(axis=1).tolist() == [2] * 50
+    assert np.isnan(found[1 + masks.MASK_BINS.index(0.7)]).sum(axis=1).tolist() == [2] * 50
 
 
 def test_a_bundle_has_the_bins_that_its_rows_can_be_in() -> None:
     """Of 20 columns all; of fewer some have no rows, and their place is taken by the next."""
     assert [masks.default_bins(gappy_inputs(n)) for n in (21, 9, 3, 2)] == [
         masks.MASK_BINS,
-        (0.15, 0.25, 0.5, 0.7, 1.0),
+        (0.15, 0.25, 0.4, 0.5, 0.65, 0.75, 0.9, 1.0),
         (0.5, 1.0),
         (1.0,),
     ]
@@ -334,7 +338,7 @@ def test_a_bin_that_all_rows_lack_more_than_has_the_next_ones_calibration(gappy:
     engine, ends = Engine(gappy.bundle.graphs, threads=1), gappy.bundle.manifest.mask_bins
     known = gappy.bundle.calibration
     found = calibrate(engine, gappy.vae.inputs, gappy.bundle.eps, rows, 16, (16,), mask_bins=ends, reference=known)
-    assert {entry.mask_bin for entry in found.entries} == {0, 1, 2, 3}
+    assert {entry.mask_bin for entry in found.entries} == {0, 1, 2, 3, 4}
     for name in ("scores/{}/16/all", "features/{}/16/all"):
         nll = name.format("nll")
         np.testing.assert_array_equal(found.arrays[f"{nll}/0"], found.arrays[f"{nll}/1"])
@@ -376,7 +380,7 @@ def test_false_alarms_hold_in_every_bin(gappy: Fitted) -> None:
         for bin_, some in masks.by_bin(test, inputs, ends, (seed,)):
             raw = score("nll", run_scorer(engine, inputs, some, eps[:16], ("log_w",)))
             rates.setdefault(bin_, []).append(float((raw > complete).mean()))
-    assert sorted(inside) == [0, 1, 2, 3]
+    assert sorted(inside) == [0, 1, 2, 3, 4]
     for bin_, values in inside.items():
         assert 0.75 <= np.mean(values) <= 1, (bin_, np.mean(values))
     assert np.mean(rates[3]) > 0.2 or np.mean(rates[3]) < 0.02
@@ -398,8 +402,8 @@ def test_rows_that_lack_different_columns_are_ranked_by_what_they_have() -> None
     engine = scorer(vae)
     eps = np.random.default_rng(1).standard_normal((16, 2)).astype(np.float32)
     found = reference_of(engine, inputs, eps, x[2000:2500], (16,), masks.MASK_BINS)
-    absent = np.asarray(found["absent/nll/16/all/6"], np.float64)
-    half = masks.counts(inputs, masks.MASK_BINS, 6)
+    absent = np.asarray(found[f"absent/nll/16/all/{HALF}"], np.float64)
+    half = masks.counts(inputs, masks.MASK_BINS, HALF)
     normal = masks.hide(x[2500:], inputs, half, np.random.default_rng(2))
     strange = masks.hide(x[2500:] + 2 * scale, inputs, half, np.random.default_rng(3))
     raw = [score("nll", run_scorer(engine, inputs, rows, eps, ("log_w",))) for rows in (normal, strange)]
@@ -413,11 +417,56 @@ def test_rows_that_lack_different_columns_are_ranked_by_what_they_have() -> None
     assert spread[1] < spread[0] / 3
 
 
+def test_rows_that_lack_a_column_of_rare_surprises_are_ranked_by_what_they_have() -> None:
+    """
+    A column that is 0 in all but a few rows adds next to nothing to a normal row, and thousands of nats to those.
+
+    So it does to what rows that lack it are taken to be short of: else all of them would be above all that have it.
+    """
+    generator = np.random.default_rng(0)
+    x = generator.standard_normal((1500, 9))
+    x[:, 0] = np.where(generator.random(1500) < 0.02, 50.0, 0.0)
+    inputs = gappy_inputs(9)
+    vae = VAE(inputs, VAEConfig(2, (), "gaussian"), seed=0)
+    vae.adapt(x[x[:, 0] == 0])
+    engine, eps = scorer(vae), np.random.default_rng(1).standard_normal((16, 2)).astype(np.float32)
+    known = reference_of(engine, inputs, eps, x[:500], (16,), masks.MASK_BINS)
+    rows = masks.hide(x[500:], inputs, masks.counts(inputs, masks.MASK_BINS, HALF), generator)
+    outputs, usual = run_scorer(engine, inputs, rows, eps, ("log_w", "mu")), rows[:, 0] == 0
+    assert score("nll", outputs)[~usual & ~np.isnan(rows[:, 0])].min() > 1000
+    ranked = Reference.of(known, 16, HALF).score("nll", outputs, ~np.isnan(rows))[1]
+    assert 0.4 < auroc(ranked[usual], ranked[np.isnan(rows[:, 0])]) < 0.6
+    assert 0 < float(np.asarray(known[f"reference/typicality/16/{HALF}"], np.float64)) < 100  # of normal rows, too
+
+
+def test_false_alarms_hold_where_all_rows_lie_at_an_end_of_a_bin() -> None:
+    """Rows of 100 columns that lack as many as a bin begins with, or ends with; those that calibrate spread over it."""
+    vae = VAE(gappy_inputs(100), VAEConfig(2, (), "gaussian"), seed=0)
+    x = np.random.default_rng(0).standard_normal((12_000, 100)) * 2.0 ** np.arange(100)
+    vae.adapt(x[:1000])
+    inputs, engine = vae.inputs, scorer(vae)
+    eps = np.random.default_rng(1).standard_normal((1, 2)).astype(np.float32)
+    known = reference_of(engine, inputs, eps, x[:1000], (1,), masks.MASK_BINS)
+    dealt = dict(masks.by_bin(x[1000:6000], inputs, masks.MASK_BINS, (0,)))
+
+    def ranked(rows: Array, bin_: int) -> Floats:
+        outputs = run_scorer(engine, inputs, rows, eps, ("log_w",))
+        return Reference.of(known, 1, bin_).score("nll", outputs, ~np.isnan(rows))[1]
+
+    for bin_ in (3, HALF, HALF + 1, 1 + masks.MASK_BINS.index(0.7)):
+        limit = calibration.threshold(np.sort(ranked(dealt[bin_], bin_)), 0.05)
+        assert limit is not None
+        every = masks.counts(inputs, masks.MASK_BINS, bin_)
+        for end in (every[:1], every[-1:]):
+            rows = masks.hide(x[6000:], inputs, end, np.random.default_rng(bin_))
+            assert (ranked(rows, bin_) > limit).mean() == pytest.approx(0.05, abs=0.015), (bin_, end)
+
+
 def test_a_bundle_is_evaluated_and_calibrated_again_with_its_bins(gappy: Fitted) -> None:
     """False alarms for each bin in the manifest and in print; what missing features add stays that of the model."""
     bundle = gappy.bundle
     found: Any = bundle.manifest.evaluation
-    assert {row["mask_bin"] for row in found["false_alarms"]} == {0, 1, 2, 3}
+    assert {row["mask_bin"] for row in found["false_alarms"]} == {0, 1, 2, 3, 4}
     assert found["auroc"]["nll"] > 0.9
     text = "\n".join(lines(found))
     assert "false alarms at alpha 0.1 " in text
@@ -429,7 +478,7 @@ def test_a_bundle_is_evaluated_and_calibrated_again_with_its_bins(gappy: Fitted)
         np.testing.assert_array_equal(made.calibration[key], bundle.calibration[key])
     engine = Engine(made.graphs, threads=1)
     again: Any = evaluate(made, engine, gappy.test, draws=2)
-    assert {row["mask_bin"] for row in again["false_alarms"]} == {0, 1, 2, 3}
+    assert {row["mask_bin"] for row in again["false_alarms"]} == {0, 1, 2, 3, 4}
     scores = scores_of(made, engine, gappy.test)
     assert set(scores) == set(SCORE_OUTPUTS)
     assert all(np.isfinite(values).all() for values in scores.values())

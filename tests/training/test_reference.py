@@ -13,6 +13,7 @@ from service.reference import COVARIANCE, LEVELS, MEAN, PARTS, Reference
 from service.scores import SCORE_OUTPUTS
 from tests.training.itself import ITSELF, inputs_of
 from tests.training.small import Fitted, gappy_inputs, gaps, table
+from training.absent import usual
 from training.calibrate import calibrate
 from training.reference import FLOOR_LATENT, FLOOR_NATS, FLOOR_RANK, MOST_ROWS, reference_of
 from training.scorer import outputs_of, run_scorer
@@ -27,7 +28,7 @@ def of_itself(x: Floats) -> dict[str, Array]:
 
 
 def test_the_statistics_are_those_of_the_reference_rows(fitted: Fitted, engine: Engine) -> None:
-    """Mean and shrunken covariance of the encodings, the mean nll, the quantiles of the parts of fused."""
+    """Mean and shrunken covariance of the encodings, the mean of the usual nll, the quantiles of the parts of fused."""
     rows, eps = table(300, 7), fitted.bundle.eps
     found = reference_of(engine, fitted.vae.inputs, eps, rows, (1, 16))
     mu = engine.run("encoder", {"x": rows})["mu"].astype(np.float64)
@@ -37,7 +38,7 @@ def test_the_statistics_are_those_of_the_reference_rows(fitted: Fitted, engine: 
     for k in (1, 16):
         known = Reference.of(found, k, 0)
         outputs = run_scorer(engine, fitted.vae.inputs, rows, eps[:k], outputs_of(SCORE_OUTPUTS))
-        assert known.typical == pytest.approx(known.score("nll", outputs, None)[0].mean())
+        assert known.typical == pytest.approx(usual(known.score("nll", outputs, None)[0]).mean())
         assert known.fusion is not None
         for p, part in enumerate(PARTS["fused"]):
             widened = np.quantile(known.score(part, outputs, None)[0], LEVELS) + FLOOR_NATS * stats.norm.ppf(LEVELS)
@@ -117,3 +118,12 @@ def test_a_bin_that_all_reference_rows_lack_more_than_has_the_statistics_of_the_
     assert np.array_equal(found["reference/typicality/16/0"], found["reference/typicality/16/1"])
     assert {f"reference/fused/16/{bin_}/knots" for bin_ in range(4)} < set(found)
     assert not reference_of(engine, gappy_inputs(5), gappy.bundle.eps, rows[:0], (16,), ends)
+
+
+def test_what_is_usual_is_left_as_it_is_and_no_row_has_the_say() -> None:
+    """Within 10 nats, or 3 standard deviations if these are more, of the median; what is further is brought there."""
+    narrow = np.array([0.0, 0.0, 0.0, 0.0, 9.0, -9.0, 1e30])
+    np.testing.assert_array_equal(usual(narrow), [0, 0, 0, 0, 9, -9, 10])
+    wide = np.append(np.random.default_rng(0).normal(50, 20, 10_000), [1e9, -1e9])
+    assert usual(wide)[-2:] == pytest.approx([110, -10], abs=3)
+    assert usual(wide).mean() == pytest.approx(50, abs=1)

@@ -40,12 +40,14 @@ def write_bundle(options: Namespace, model_dir: Path, bundle: Bundle) -> None:
     if not calibrated:
         warn("no calibration rows: this bundle has no anomaly-score")
         return
-    needed = rows_needed(scoring.alpha)
+    needed, most = rows_needed(scoring.alpha), max(entry.rows for entry in calibrated)
     if calibrated[0].rows < needed:
+        whole, without_gaps = calibrated[0].rows, " that miss nothing" if calibrated[0].rows < most else ""
+        null = "is_anomaly is null" if most < needed else "is_anomaly of rows that miss nothing is null"
         warn(
-            f"{calibrated[0].rows} calibration rows are too few for alpha {scoring.alpha}, the default, which needs "
-            f"{needed}: requests must name an alpha of {_least_alpha(calibrated[0].rows):g} or more, or is_anomaly is "
-            "null; more calibration rows help"
+            f"{whole} calibration rows{without_gaps} are too few for alpha {scoring.alpha}, the default, which needs "
+            f"{needed}: requests must name an alpha of {_least_alpha(whole):g} or more, or {null}; more calibration "
+            "rows help"
         )
     if few := _few(bundle.manifest, needed):
         warn(
