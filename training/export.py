@@ -11,11 +11,11 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import onnx
 import onnx_ir
 import torch
 from torch import Tensor, nn
@@ -23,12 +23,12 @@ from torch import Tensor, nn
 from service import onnx_file
 from service.manifest import Graph, GraphName
 from service.manifest import Tensor as TensorSpec
+from training import members
 from training.errors import TrainingError
 from training.graphs import modules, specs
 from training.models.mlp import VAE
 
 _EXAMPLE = {"batch": 3, "draws": 2}
-_PART = re.compile(r"^parts\.\d+\.")
 _DTYPES = {"float32": torch.float32, "float64": torch.float64, "bool": torch.bool}
 
 Rows = tuple[Tensor, ...]
@@ -40,9 +40,14 @@ def export_graphs(vae: VAE, only: tuple[GraphName, ...] = ()) -> dict[GraphName,
 
     Raises TrainingError where the exporter gave anything else.
     """
-    listed = {name: graph for name, graph in specs(vae).items() if not only or name in only}
     built = modules(vae)
-    model = _traced(_SideBySide([built[name] for name in listed]), listed)
+    listed = {name: graph for name, graph in specs(vae).items() if not only or name in only}
+    parts: dict[str, tuple[nn.Module, Graph]] = {name: (built[name], graph) for name, graph in listed.items()}
+    if len(vae.members) == 1 or "scorer" not in parts:
+        model = _traced(parts, optimize=True).model
+    else:
+        del parts["scorer"]
+        model = _with_scorer(vae, parts)
     return {name: _cut(model, name, graph) for name, graph in listed.items()}
 
 
@@ -58,11 +63,12 @@ class _SideBySide(nn.Module):
         return tuple(part(*own) for part, own in zip(self.parts, feeds, strict=True))
 
 
-def _traced(module: _SideBySide, listed: Mapping[GraphName, Graph]) -> Any:
-    """One onnx_ir.Model, in which tensors are named after their graph: "scorer.x"."""
+def _traced(parts: Mapping[str, tuple[nn.Module, Graph]], optimize: bool) -> torch.onnx.ONNXProgram:
+    """One program of all *parts*, in which tensors are named after their graph: "scorer.x"."""
+    listed = {name: graph for name, (_, graph) in parts.items()}
     with torch.no_grad(), _quiet():
         program = torch.onnx.export(
-            module,
+            _SideBySide([module for module, _ in parts.values()]),
             (tuple(tuple(_example(tensor) for tensor in graph.inputs) for graph in listed.values()),),
             input_names=[name for graph, own in listed.items() for name in _named(graph, own.inputs)],
             output_names=[name for graph, own in listed.items() for name in _named(graph, own.outputs)],
@@ -70,13 +76,49 @@ def _traced(module: _SideBySide, listed: Mapping[GraphName, Graph]) -> Any:
             dynamo=True,
             external_data=False,
             verbose=False,
+            optimize=optimize,
         )
     if program is None:
         raise TrainingError(f"{', '.join(listed)}: the exporter gave no program")
-    return program.model
+    return program
 
 
-def _named(graph: GraphName, tensors: Sequence[TensorSpec]) -> list[str]:
+def _with_scorer(vae: VAE, others: Mapping[str, tuple[nn.Module, Graph]]) -> Any:
+    """The onnx_ir.Model of *others* and of the scorer, which is traced in pieces and put together."""
+    pieces = members.pieces(vae)
+    program = _traced({**others, **pieces}, optimize=False)
+    weights = [key for key in program.model.graph.initializers if key.startswith(f"parts.{len(others)}.")]
+    with _free_to_change(program.model.graph, weights), _quiet():
+        program.optimize()
+
+    def proto(parts: Mapping[str, tuple[nn.Module, Graph]]) -> onnx.GraphProto:
+        inputs = [name for of, (_, own) in parts.items() for name in _named(of, own.inputs)]
+        outputs = [name for of, (_, own) in parts.items() for name in _named(of, own.outputs)]
+        return onnx_ir.to_proto(onnx_ir.convenience.extract(program.model.graph, inputs, outputs))
+
+    model = onnx_ir.to_proto(program.model)
+    member, together = (proto({name: piece}) for name, piece in pieces.items())
+    model.graph.CopyFrom(members.put_together(vae, member, together, "scorer"))
+    if others:
+        model.graph.MergeFrom(proto(others))
+    return onnx_ir.from_proto(model)
+
+
+@contextlib.contextmanager
+def _free_to_change(graph: Any, weights: Sequence[str]) -> Iterator[None]:
+    """*weights* are inputs of *graph* while it is optimised: no constant is made of what members differ in."""
+    kept = [(value := graph.initializers.pop(key), value.const_value) for key in weights]
+    for value, _ in kept:
+        value.const_value = None
+        graph.inputs.append(value)
+    yield
+    for value, tensor in kept:
+        graph.inputs.remove(value)
+        value.const_value = tensor
+        graph.register_initializer(value)
+
+
+def _named(graph: str, tensors: Sequence[TensorSpec]) -> list[str]:
     return [f"{graph}.{tensor.name}" for tensor in tensors]
 
 
@@ -85,7 +127,7 @@ def _example(tensor: TensorSpec) -> Tensor:
     return torch.zeros(sizes, dtype=_DTYPES[tensor.dtype])
 
 
-def _free(graph: GraphName, tensor: TensorSpec) -> dict[int, Any]:
+def _free(graph: str, tensor: TensorSpec) -> dict[int, Any]:
     """Sizes that are free, of each graph its own: else one would ask the tensors of another for their sizes."""
     return {i: torch.export.Dim(f"{graph}_{size}") for i, size in enumerate(tensor.shape) if isinstance(size, str)}
 
@@ -103,7 +145,7 @@ def _cut(model: Any, name: GraphName, graph: Graph) -> bytes:
     for value, tensor in zip(ends, listed, strict=True):
         value.name = tensor.name
     for key, value in weights.items():
-        value.name = _PART.sub("", key)
+        value.name = members.PART.sub("", key)
         part.register_initializer(value)
     for noted in (part, *part, *ends, *weights.values(), *produced):  # stack traces, with the paths of this machine
         noted.metadata_props.clear()

@@ -7,6 +7,7 @@ ensemble.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -60,7 +61,7 @@ class MaskedScorerGraph(nn.Module):
         return _scored(self.draws, x, mask, eps)
 
 
-class _Drawn(NamedTuple):
+class Drawn(NamedTuple):
     """
     K draws of q(z|x) for each row, and what the likelihood says of them; of an ensemble with a first axis of M members.
 
@@ -81,8 +82,8 @@ class _Drawn(NamedTuple):
     upper: Tensor
 
 
-class _Draws(nn.Module):
-    """What `_Drawn` has of one VAE."""
+class Draws(nn.Module):
+    """What `Drawn` has of one VAE."""
 
     members = 1
 
@@ -91,7 +92,7 @@ class _Draws(nn.Module):
         self.vae = vae
         self.inputs = vae.inputs
 
-    def forward(self, x: Tensor, mask: Tensor | None, eps: Tensor) -> _Drawn:
+    def forward(self, x: Tensor, mask: Tensor | None, eps: Tensor) -> Drawn:
         """(B, *shape), (B, C) bool, (K, L)."""
         vae = self.vae
         v = vae.values(x, mask)  # (B, C)
@@ -111,38 +112,40 @@ class _Draws(nn.Module):
         log_weights = log_w.log_softmax(dim=1)
         kl = vae.prior.kl_per_latent(mu, logvar, z, eps)
         ends = (vae.scaling.restore(part) for part in vae.likelihood.predict_mixture(theta, log_weights.exp()))
-        return _Drawn(log_w, log_px_z, ratio, log_weights, kl, mu, energy, peak, *ends)
+        return Drawn(log_w, log_px_z, ratio, log_weights, kl, mu, energy, peak, *ends)
 
 
 class _EnsembleDraws(nn.Module):
-    """
-    The same of each member of an ensemble.
-
-    One after the other: stacked weights and `torch.vmap` would be a graph as small as that of one, but vmap has no
-    concatenation of tensors whose size is free, which columns of several kinds need.
-    """
+    """The same of each member of an ensemble, one after the other."""
 
     def __init__(self, vae: VAE) -> None:
         super().__init__()
-        self.each = nn.ModuleList(_Draws(member) for member in vae.members)
+        self.each = nn.ModuleList(Draws(member) for member in vae.members)
         self.members = len(self.each)
         self.inputs = vae.inputs
 
-    def forward(self, x: Tensor, mask: Tensor | None, eps: Tensor) -> _Drawn:
+    def forward(self, x: Tensor, mask: Tensor | None, eps: Tensor) -> Drawn:
         """(B, *shape), (B, C) bool, (K, L)."""
-        drawn = [draws(x, mask, eps) for draws in self.each]
-        return _Drawn(*(torch.stack(parts) for parts in zip(*drawn, strict=True)))
+        return stacked([draws(x, mask, eps) for draws in self.each])
 
 
-def _draws(vae: VAE) -> _Draws | _EnsembleDraws:
-    return _Draws(vae) if len(vae.members) == 1 else _EnsembleDraws(vae)
+def _draws(vae: VAE) -> Draws | _EnsembleDraws:
+    return Draws(vae) if len(vae.members) == 1 else _EnsembleDraws(vae)
 
 
-def _scored(draws: _Draws | _EnsembleDraws, x: Tensor, mask: Tensor | None, eps: Tensor) -> tuple[Tensor, ...]:
+def _scored(draws: Draws | _EnsembleDraws, x: Tensor, mask: Tensor | None, eps: Tensor) -> tuple[Tensor, ...]:
+    return scored(draws(x, mask, eps), mask, eps, draws.inputs, draws.members)
+
+
+def stacked(members: Sequence[Drawn]) -> Drawn:
+    """Those of an ensemble."""
+    return Drawn(*(torch.stack(parts) for parts in zip(*members, strict=True)))
+
+
+def scored(drawn: Drawn, mask: Tensor | None, eps: Tensor, inputs: Inputs, members: int) -> tuple[Tensor, ...]:
     """The outputs of the scorer: see `ScorerGraph`."""
-    drawn, members = draws(x, mask, eps), draws.members
     if members > 1:
-        drawn = _side_by_side(drawn, draws.inputs)
+        drawn = _side_by_side(drawn, inputs)
     weights = drawn.log_weights.exp()
     count = members * torch.ones_like(eps[:, 0]).sum()  # M K
     averages = torch.stack([weights, torch.ones_like(weights) / count], dim=1)  # (B, 2, M K)
@@ -169,7 +172,7 @@ def _scored(draws: _Draws | _EnsembleDraws, x: Tensor, mask: Tensor | None, eps:
     )
 
 
-def _side_by_side(drawn: _Drawn, inputs: Inputs) -> _Drawn:
+def _side_by_side(drawn: Drawn, inputs: Inputs) -> Drawn:
     """
     The draws of all members as those of one VAE, but *energy* and *peak*, which are left as they are.
 
@@ -190,4 +193,4 @@ def _side_by_side(drawn: _Drawn, inputs: Inputs) -> _Drawn:
         own = (mix(heaviest, part) for part in (mean, low, high))
         expected, lower, upper = (torch.where(torch.tensor(plain), *both) for both in zip(ends, own, strict=True))
         ends = expected, lower, upper
-    return _Drawn(log_w, log_px_z, ratio, log_w.log_softmax(dim=1), kl / members, mu, drawn.energy, drawn.peak, *ends)
+    return Drawn(log_w, log_px_z, ratio, log_w.log_softmax(dim=1), kl / members, mu, drawn.energy, drawn.peak, *ends)
