@@ -178,11 +178,13 @@ def _fold(
     """
     The rows that *member* has not seen, and its own scorer.
 
-    By PyTorch: it is a part of the scorer of the ensemble, which parity is checked of.
+    By PyTorch: it is a part of the scorer of the ensemble, which parity is checked of. Validation rows are few, too few
+    for a covariance of encodings; so all rows that the member has seen are encoded.
     """
     engine = scorer(alone(member))
     like = held_out.calibration[:0] if held_out.reference is None else held_out.reference
-    reference = reference_of(engine, member.inputs, eps, like, samples, mask_bins, seed)
+    seen = None if held_out.learned is None else np.concatenate(held_out.learned)
+    reference = reference_of(engine, member.inputs, eps, like, samples, mask_bins, seed, seen)
     return Fold(engine, held_out.calibration, reference)
 
 

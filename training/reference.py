@@ -52,19 +52,22 @@ def reference_of(
     samples: Sequence[int],
     ends: Sequence[float] = (),
     seed: int = 0,
+    encoded: Array | None = None,
 ) -> Arrays:
     """
     All that calibration.npz has of reference *rows*, (n, *shape), at most 2,000 of them: see `Reference.of`.
 
-    Encodings are those of the rows as they are. What features add, the mean nll and the ranks are of each of *samples*
-    draws and each bin of missing values with the upper *ends*, with values hidden as in calibration; a bin that all
-    rows lack more than has those of the nearest one. Without rows there are none.
+    Encodings are those of the rows as they are, or of the rows *encoded* where that is said. What features add, the
+    mean nll and the ranks are of each of *samples* draws and each bin of missing values with the upper *ends*, with
+    values hidden as in calibration; a bin that all rows lack more than has those of the nearest one. Without rows
+    there are none.
     """
     if not len(rows):
         return {}
     rows = thinned(rows, MOST_ROWS, seed)
     every = range(len(ends) + 1)
-    mu = run_scorer(engine, inputs, rows, eps[:1], ("mu",))["mu"].astype(np.float64)
+    encoded = rows if encoded is None else thinned(encoded, MOST_ROWS, seed)
+    mu = run_scorer(engine, inputs, encoded, eps[:1], ("mu",))["mu"].astype(np.float64)
     encodings = Encodings(mu.mean(axis=0), _covariance(mu))
     arrays: Arrays = {MEAN: encodings.mean, COVARIANCE: encodings.covariance}
     if inputs.masked:

@@ -42,7 +42,13 @@ def crossed(table: Table, split: int, epochs: int) -> Counted:
     dealt = split_folds(len(x), Fractions(0.1, 0.0, 0.5), FOLDS, split)
     members = [
         ranked(
-            inputs, x[own.train], x[own.validation], (x[own.calibration], x[own.test]), seed_of_fold(split, m), epochs
+            inputs,
+            x[own.train],
+            x[own.validation],
+            (x[own.calibration], x[own.test]),
+            seed_of_fold(split, m),
+            epochs,
+            np.concatenate([x[own.train], x[own.validation]]),
         )
         for m, own in enumerate(dealt)
     ]

@@ -143,14 +143,24 @@ def dealt(table: Table, split: int, epochs: int) -> Counted:
 
 
 def ranked(
-    inputs: Inputs, train: Floats, validation: Floats, asked: Sequence[Floats], seed: int, epochs: int
+    inputs: Inputs,
+    train: Floats,
+    validation: Floats,
+    asked: Sequence[Floats],
+    seed: int,
+    epochs: int,
+    encoded: Floats | None = None,
 ) -> list[dict[str, Floats]]:
-    """What a model of its own makes of each of *asked*, complete rows that it has not seen: scores by kind."""
+    """
+    What a model of its own makes of each of *asked*, complete rows that it has not seen: scores by kind.
+
+    *encoded*: as `reference_of` has it.
+    """
     latent = default_latent_dim(inputs.features)
     vae = VAE(inputs, VAEConfig(latent, (128, 128), "gaussian"), seed)
     fit(vae, train, validation, FitOptions(epochs=epochs, seed=seed, threads=1))
     engine, eps = scorer(vae), noise_table(latent, seed)[:DRAWS]
-    known = Reference.of(reference_of(engine, inputs, eps, validation, (DRAWS,), (), seed), DRAWS, 0)
+    known = Reference.of(reference_of(engine, inputs, eps, validation, (DRAWS,), (), seed, encoded), DRAWS, 0)
     return [_scores(engine, inputs, x, eps, known) for x in asked]
 
 

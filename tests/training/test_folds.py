@@ -21,6 +21,7 @@ from service.ensemble import Ensemble, folds_of, members_of, together
 from service.errors import BundleError
 from service.inputs import Column, Inputs
 from service.manifest import Manifest
+from service.reference import MEAN, named
 from service.scores import FEATURE_OUTPUTS, PLAIN, score
 from tests.server import Server
 from tests.training.report_page import Page
@@ -141,6 +142,16 @@ def test_each_row_calibrates_the_member_that_has_not_seen_it(fit: Fit) -> None:
             np.testing.assert_allclose(fold, np.sort(score(entry.kind, own)), rtol=1e-6)
     assert fit.bundle.manifest.members == FOLDS
     assert {entry.kind for entry in fit.bundle.manifest.calibrated} == set(KINDS)
+
+
+def test_rows_are_encoded_beside_all_that_their_member_has_seen(fit: Fit) -> None:
+    """Its validation rows alone are ten: too few for a covariance."""
+    splits = split_folds(100, Fractions(0.1, 0.0, 0.15), FOLDS, 0)
+    for m, (split, member) in enumerate(zip(splits, fit.members, strict=True)):
+        seen = rows(100)[np.concatenate([split.train, split.validation])]
+        mu = run_scorer(scorer(member), member.inputs, seen, fit.bundle.eps[:1], ("mu",))["mu"]
+        found = numbers(fit.bundle.calibration[named(MEAN, FOLDS, m)])
+        np.testing.assert_allclose(found, numbers(mu).mean(axis=0), rtol=1e-4, atol=1e-5)
 
 
 def test_the_service_answers_with_cross_conformal_p_values(fit: Fit, engine: Engine, server: Server) -> None:
