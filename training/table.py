@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from service.calibrated import ALL
+from service.errors import counted
 from training.baselines import NAMES
 from training.contest import LABELLED, norm_alarm, verdict
 
@@ -29,18 +30,7 @@ def lines(evaluation: Mapping[str, Any]) -> list[str]:
     out.append(
         f"{'KL per latent, largest first':<34}{'  '.join(f'{v:.2f}' for v in kl[:12])}{' ...' if len(kl) > 12 else ''}"
     )
-    for row in evaluation.get("false_alarms", []):
-        label = f"false alarms at alpha {row['alpha']:g}"
-        if row["mask_bin"]:
-            label += ", {:g} to {:g} % missing".format(*(100 * share for share in row["missing"]))
-        if row["group"] != ALL:
-            label += f", {row['group']}"
-        told = f"by {row['by']} rows, too few of its own"
-        if row["interval"] is not None:
-            told = "{} the 90 % interval {:.4f} to {:.4f}".format(
-                "inside" if row["inside"] else "OUTSIDE", *row["interval"]
-            )
-        out.append(f"{label:<34}{row['rate']:>10.4f} {told}")
+    out += _false_alarms(evaluation.get("false_alarms", []))
     out += _ensemble(evaluation.get("ensemble"))
     for kind, value in evaluation.get("auroc", {}).items():
         out.append(f"{f'AUROC of {kind}':<34}{value:>10.4f} ({evaluation['anomalies']} labelled anomalies)")
@@ -56,6 +46,30 @@ def _ensemble(found: Mapping[str, Any] | None) -> list[str]:
     if found["by_folds"]:
         out.append("  (Its p-values are cross-conformal: near the law that the intervals have, and often below alpha.)")
     return out
+
+
+def _false_alarms(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Of complete rows each rate, of others those outside of their interval and how many are inside: bins are many."""
+    out = [_rate(row) for row in rows if not row["mask_bin"]]
+    gaps = [row for row in rows if row["mask_bin"] and row["interval"] is not None]
+    if gaps:
+        inside, of = sum(bool(row["inside"]) for row in gaps), counted(len(gaps), "rate")
+        out.append(f"{'false alarms with values missing':<34}{inside:>10} of {of} inside the 90 % interval")
+    return out + [_rate(row) for row in gaps if not row["inside"]]
+
+
+def _rate(row: Mapping[str, Any]) -> str:
+    label = f"false alarms at alpha {row['alpha']:g}"
+    if row["mask_bin"]:
+        label += ", {:g} to {:g} % missing".format(*(100 * share for share in row["missing"]))
+    if row["group"] != ALL:
+        label += f", {row['group']}"
+    told = f"by {row['by']} rows, too few of its own"
+    if row["interval"] is not None:
+        told = "{} the 90 % interval {:.4f} to {:.4f}".format(
+            "inside" if row["inside"] else "OUTSIDE", *row["interval"]
+        )
+    return f"{label:<34}{row['rate']:>10.4f} {told}"
 
 
 def _alphas(found: Mapping[str, Any] | None) -> list[str]:

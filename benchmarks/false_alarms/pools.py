@@ -110,7 +110,7 @@ def measure(pool: Pool, engine: Engine, splits: int, seed: int = 0) -> dict[str,
     """By "kind|what is missing|bin|alpha", over *splits* partitions in halves; *engine* runs the scorer."""
     inputs, rows = pool.inputs, pool.rows
     eps = noise_table(pool.config.latent_dim, seed)[:DRAWS]
-    n = m = len(rows) // 2
+    half = len(rows) // 2
     found: dict[str, Tally] = {}
     ends = default_bins(inputs)
     arrays = reference_of(engine, inputs, eps, pool.validation, (DRAWS,), ends, seed)
@@ -124,13 +124,14 @@ def measure(pool: Pool, engine: Engine, splits: int, seed: int = 0) -> dict[str,
         found.update({f"{kind}|{what}|{bin_}|{alpha}": tally for alpha, tally in tallies.items() if tally.splits})
 
     for kind, whole in ranked(rows, 0).items():
-        keep(kind, "nothing", 0, partitions(whole, whole, n, m, splits, np.random.default_rng([seed, 1])))
+        keep(kind, "nothing", 0, partitions(whole, whole, half, half, splits, np.random.default_rng([seed, 1])))
     if not inputs.masked:
         return found
     for bin_, x in by_bin(rows, inputs, ends, (seed, 2)):
         if bin_:
+            half = len(x) // 2  # of many rows a bin has some
             for kind, values in ranked(x, bin_).items():
-                drawn = partitions(values, values, n, m, splits, np.random.default_rng([seed, 3, bin_]))
+                drawn = partitions(values, values, half, half, splits, np.random.default_rng([seed, 3, bin_]))
                 keep(kind, "as calibrated", bin_, drawn)
     return found
 

@@ -126,6 +126,8 @@ def partitions(
     array where nothing is hidden from it. Partitions of one pool share rows, and their counts are independent all the
     same: whatever the pool is, each has the law above, since only ranks matter and every order is as likely.
     """
+    if n + m > len(inside):
+        raise ValueError(f"{n} and {m} rows of {len(inside)}")
     tallies = {alpha: Tally() for alpha in ALPHAS}
     for _ in range(splits):
         order = generator.permutation(len(inside))

@@ -462,6 +462,11 @@ def test_false_alarms_hold_where_all_rows_lie_at_an_end_of_a_bin() -> None:
             assert (ranked(rows, bin_) > limit).mean() == pytest.approx(0.05, abs=0.015), (bin_, end)
 
 
+def _outside(evaluation: dict[str, Any]) -> dict[str, Any]:
+    """The same, with no rate inside its interval."""
+    return {**evaluation, "false_alarms": [{**row, "inside": False} for row in evaluation["false_alarms"]]}
+
+
 def test_a_bundle_is_evaluated_and_calibrated_again_with_its_bins(gappy: Fitted) -> None:
     """False alarms for each bin in the manifest and in print; what missing features add stays that of the model."""
     bundle = gappy.bundle
@@ -470,7 +475,11 @@ def test_a_bundle_is_evaluated_and_calibrated_again_with_its_bins(gappy: Fitted)
     assert found["auroc"]["nll"] > 0.9
     text = "\n".join(lines(found))
     assert "false alarms at alpha 0.1 " in text
-    assert "false alarms at alpha 0.1, 25 to 50 % missing" in text
+    masked = [row for row in found["false_alarms"] if row["mask_bin"]]
+    outside = [row for row in masked if not row["inside"]]
+    assert f" {len(masked) - len(outside)} of {len(masked)} rates inside the 90 % interval" in text
+    assert text.count("% missing") == len(outside)
+    assert "false alarms at alpha 0.1, 25 to 50 % missing" in "\n".join(lines(_outside(found)))
     made = recalibrate(bundle, 2, gaps(table(250, 5), 0.1, 5), "1" * 64, threads=1)
     assert {e.key for e in made.manifest.calibrated} == {e.key for e in bundle.manifest.calibrated}
     assert made.manifest.mask_bins == bundle.manifest.mask_bins

@@ -90,7 +90,7 @@ def test_false_alarms_hold_and_a_new_calibration_keeps_the_bins(machines: Bundle
     """Four columns may be missing: bins up to 0.25, 0.5, 0.75 and 1, each evaluated by itself."""
     found: Any = machines.manifest.evaluation
     assert machines.manifest.mask_bins == (0.25, 0.5, 0.75, 1.0)
-    assert {row["mask_bin"] for row in found["false_alarms"]} == {0, 1, 2, 3}
+    assert {row["mask_bin"] for row in found["false_alarms"]} == {0, 1, 2, 3, 4}
     assert np.mean([row["inside"] for row in found["false_alarms"]]) > 0.6
     again = recalibrate(machines, 2, rows(200, 8), "1" * 64, threads=1)
     assert {e.key for e in again.manifest.calibrated} == {e.key for e in machines.manifest.calibrated}
