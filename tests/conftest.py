@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,11 @@ from tests.mixed import make_mixed
 from tests.server import Server
 from tests.shared import once
 from tests.training.machines import fit_machines
+
+# Tests speak plain HTTP. For each client httpx reads the certificates of all authorities, which takes longer than most
+# of the requests; of a directory it reads what it needs.
+os.environ.pop("SSL_CERT_FILE", None)
+os.environ["SSL_CERT_DIR"] = str(Path(__file__).parent)
 
 
 @pytest.fixture(scope="session")
