@@ -126,7 +126,7 @@ class Anomaly:
         )
         needed = calibration.rows_needed(level)
         reasons = tuple(
-            f"alpha {level:g} needs {counted(needed, 'calibration row')}; the bundle has {one.rows}"
+            f"alpha {level:g} needs {counted(needed, 'calibration row')}; the bundle has {one.rows}{self._such(one)}"
             if one.rows < needed
             else None
             for one in entries
@@ -156,6 +156,10 @@ class Anomaly:
             fdr,
             maps,
         )
+
+    def _such(self, entry: Calibrated) -> str:
+        """Which rows the calibration rows of *entry* are, where values may be missing."""
+        return f" {calibration.lacking(entry.mask_bin, self._ends.tolist())}" if len(self._ends) else ""
 
     def judge(self, plan: Plan, x: Array, outputs: Rows) -> Scored:
         """The answer for rows *x* (B, *shape), NaN where missing, from the scorer's *outputs* for them."""

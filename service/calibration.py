@@ -51,6 +51,14 @@ def mask_bins(shares: Floats, ends: Floats) -> NDArray[np.int64]:
     return np.where(shares > 0, 1 + np.searchsorted(ends, shares, side="left"), 0)
 
 
+def lacking(index: int, ends: Sequence[float]) -> str:
+    """The rows of the bin *index* of `mask_bins`, in words: "that miss 5 to 10 %"."""
+    if not index:
+        return "that miss nothing"
+    low, high = (100 * share for share in (0, *ends)[index - 1 : index + 1])
+    return f"that miss {low:g} to {high:g} %" if low else f"that miss up to {high:g} %"
+
+
 def completed(scores: Floats, mask: NDArray[np.bool_], absent: Floats) -> Floats:
     """
     Scores as if nothing were missing: each plus what its missing features add to that of a normal row: (B,) -> (B,).

@@ -43,7 +43,7 @@ Floats = NDArray[np.float64]
 
 FOLDS = 3
 FIT = ["--likelihood", "gaussian", "--prior", "standard-normal", "--hidden", "8", "--latent-dim", "2"]
-LENGTH = ["--epochs", "30", "--folds", str(FOLDS), "--threads", "1", "--quiet"]
+LENGTH = ["--epochs", "30", "--minutes", "3e8", "--folds", str(FOLDS), "--threads", "1", "--quiet"]
 
 
 @dataclass(frozen=True)
@@ -142,6 +142,13 @@ def test_each_row_calibrates_the_member_that_has_not_seen_it(fit: Fit) -> None:
             np.testing.assert_allclose(fold, np.sort(score(entry.kind, own)), rtol=1e-6)
     assert fit.bundle.manifest.members == FOLDS
     assert {entry.kind for entry in fit.bundle.manifest.calibrated} == set(KINDS)
+
+
+def test_minutes_are_those_of_all_folds_together(fit: Fit) -> None:
+    """Each fit has its part."""
+    for m in range(FOLDS):
+        training: Any = checkpoint.load(fit.bundle.path.parent / f"checkpoint-1-fold-{m + 1}.npz").training
+        assert training["options"]["minutes"] == 1e8
 
 
 def test_rows_are_encoded_beside_all_that_their_member_has_seen(fit: Fit) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ from training.reference import reference_of
 from training.scorer import run_scorer, scores_of
 from training.scorer_graph import MaskedScorerGraph, ScorerGraph
 from training.state import State
+from training.steps.said import write_bundle
 from training.table import lines
 from training.validation import Validation
 
@@ -353,6 +355,29 @@ def test_the_bin_of_a_share_ends_with_its_upper_end() -> None:
     shares = np.array([0, 0.01, 0.1, 0.1001, 0.25, 0.5, 0.51, 1.0])
     assert calibration.mask_bins(shares, np.array(ends)).tolist() == [0, 1, 1, 2, 2, 3, 4, 4]
     assert calibration.mask_bins(np.zeros(3), np.zeros(0)).tolist() == [0, 0, 0]
+
+
+def test_the_rows_of_a_bin_are_said_in_words() -> None:
+    """By what they miss."""
+    assert [calibration.lacking(index, (0.05, 0.1, 1.0)) for index in range(4)] == [
+        "that miss nothing",
+        "that miss up to 5 %",
+        "that miss 5 to 10 %",
+        "that miss 10 to 100 %",
+    ]
+
+
+def test_rows_that_too_few_calibration_rows_are_like_are_warned_of(
+    gappy: Fitted, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By what they miss: others are judged."""
+    rows = {entry.mask_bin: entry.rows for entry in gappy.bundle.manifest.calibrated}
+    scoring = gappy.bundle.manifest.scoring.model_copy(update={"alpha": 1 / max(rows.values())})
+    manifest = gappy.bundle.manifest.model_copy(update={"scoring": scoring})
+    write_bundle(Namespace(quiet=True), tmp_path / manifest.name, replace(gappy.bundle, manifest=manifest))
+    told = capsys.readouterr().err
+    assert f"of some rows there are fewer: of those that miss nothing ({rows[0]})" in told
+    assert "their is_anomaly is null" in told
 
 
 def test_false_alarms_hold_in_every_bin(gappy: Fitted) -> None:

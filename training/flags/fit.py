@@ -81,7 +81,7 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
         type=positive,
         metavar="N",
         default=math.inf,
-        help="stop after the epoch in which they are over, all runs counted",
+        help="stop after the epoch in which they are over, all runs counted; each of several folds has its part",
     )
     add("--batch-size", type=count, metavar="N", default=128, help="rows a step (default %(default)s)")
     add(

@@ -114,7 +114,7 @@ def _job(options: Namespace, dataset: Dataset, fold: int, folds: int, file: Path
         learning_rate=options.learning_rate,
         warmup_epochs=length.warmup_epochs if options.warmup_epochs is None else options.warmup_epochs,
         patience=options.patience or length.patience,
-        minutes=options.minutes,
+        minutes=options.minutes / folds,
         seed=seed_of_fold(options.seed, fold),
         threads=options.threads,
         mask_rate=options.mask_rate,

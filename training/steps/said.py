@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from service.bundle import Bundle
-from service.calibration import rows_needed
+from service.calibrated import ALL
+from service.calibration import lacking, rows_needed
 from service.manifest import Manifest
 from training import table
 from training.errors import TrainingError
@@ -41,13 +42,16 @@ def write_bundle(options: Namespace, model_dir: Path, bundle: Bundle) -> None:
         warn("no calibration rows: this bundle has no anomaly-score")
         return
     needed, most = rows_needed(scoring.alpha), max(entry.rows for entry in calibrated)
-    if calibrated[0].rows < needed:
-        whole, without_gaps = calibrated[0].rows, " that miss nothing" if calibrated[0].rows < most else ""
-        null = "is_anomaly is null" if most < needed else "is_anomaly of rows that miss nothing is null"
+    if most < needed:
         warn(
-            f"{whole} calibration rows{without_gaps} are too few for alpha {scoring.alpha}, the default, which needs "
-            f"{needed}: requests must name an alpha of {_least_alpha(whole):g} or more, or {null}; more calibration "
+            f"{most} calibration rows are too few for alpha {scoring.alpha}, the default, which needs {needed}: "
+            f"requests must name an alpha of {_least_alpha(most):g} or more, or is_anomaly is null; more calibration "
             "rows help"
+        )
+    elif short := _lacking(bundle.manifest, needed):
+        warn(
+            f"alpha {scoring.alpha}, the default, needs {needed} calibration rows, and of some rows there are fewer: "
+            f"of those {', '.join(short)}; their is_anomaly is null; more calibration rows help"
         )
     if few := _few(bundle.manifest, needed):
         warn(
@@ -62,6 +66,13 @@ def _few(manifest: Manifest, needed: int) -> list[str]:
     score = scoring.kind, scoring.samples, 0
     rows = {e.group: e.rows for e in manifest.calibrated if (e.kind, e.samples, e.mask_bin) == score}
     return [f"{name} ({rows.get(name, 0)})" for name in names if rows.get(name, 0) < needed]
+
+
+def _lacking(manifest: Manifest, needed: int) -> list[str]:
+    """The rows, by how much they miss, that fewer than *needed* calibration rows are like, and how many these are."""
+    score = manifest.scoring.kind, manifest.scoring.samples, ALL
+    entries = (e for e in manifest.calibrated if (e.kind, e.samples, e.group) == score and e.rows < needed)
+    return [f"{lacking(entry.mask_bin, manifest.mask_bins)} ({entry.rows})" for entry in entries]
 
 
 def _least_alpha(rows: int) -> float:
