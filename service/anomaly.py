@@ -115,8 +115,9 @@ class Anomaly:
         Resolve what a request asks: None means the bundle's default, *explain* is the number of features a row.
 
         *fdr*: the false-discovery rate over the rows; None: not asked for. *maps*: whether rows are wanted whole, for
-        pictures. Raises Unsupported for a score that was not calibrated or has no parts by feature, and for an *alpha*
-        named by the caller, or an *fdr*, that the calibration rows of every bin are too few for.
+        pictures. Raises Unsupported for a score that was not calibrated or has no parts by feature, for an *alpha*
+        named by the caller that the calibration rows of every bin are too few for, and for an *fdr* that those of
+        complete rows are too few for.
         """
         entries = self._bins(kind or self._scoring.kind, samples or self._scoring.samples)
         entry = entries[0]
@@ -131,8 +132,9 @@ class Anomaly:
             else None
             for one in entries
         )
-        most = max(one.rows for one in entries)
-        for field, named in (("alpha", alpha), ("fdr", fdr)):
+        # A row that no alpha of its bin decides is null with the reason. A discovery has no such answer, so `fdr` is
+        # refused where rows that miss nothing could never be one.
+        for field, named, most in (("alpha", alpha, max(one.rows for one in entries)), ("fdr", fdr, entry.rows)):
             if named is not None and most < (needed := calibration.rows_needed(named)):
                 told = f"{field} {named:g} needs {counted(needed, 'calibration row')}; the bundle has {most}"
                 raise Unsupported(told, field=field, limit=1 / (most + 1), value=named, rows_needed=needed)

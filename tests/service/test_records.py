@@ -547,8 +547,10 @@ def test_rows_with_gaps_are_judged_where_too_few_calibration_rows_miss_nothing(o
         assert reply["is_anomaly"] == [None, reply["p_values"][1] <= 0.05]
         assert (reply["threshold"], reply["missing"][0]["threshold"] is None) == (None, False)
         assert reply["reason"].endswith("needs 19 calibration rows; the bundle has 10 that miss nothing")
-        judged = post(server, "/v1/anomaly-score", {"records": records_of(gap[None]), "alpha": 0.05, "fdr": 0.05})
+        judged = post(server, "/v1/anomaly-score", {"records": records_of(gap[None]), "alpha": 0.05})
         assert "reason" not in judged
         assert judged["is_anomaly"] == [reply["is_anomaly"][1]]
         refused = problem(server, "/v1/anomaly-score", {"records": records_of(gap[None]), "alpha": 1e-4})
         assert refused["rows_needed"] == 9999
+        refused = problem(server, "/v1/anomaly-score", {"records": records_of(whole[None]), "fdr": 0.05})
+        assert (refused["field"], refused["rows_needed"]) == ("fdr", 19)
