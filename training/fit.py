@@ -118,11 +118,7 @@ def fit(
     measure = Validation(vae, validation, options.seed, fabric, options.importance_samples)
     at, stopped = loop.at, "epochs"
     if options.epochs < options.warmup_epochs:
-        reached = f"{options.warmup_epochs:g}, at {warm_up(options.epochs, options.warmup_epochs):.0%}"
-        warn(
-            f"a fit of {options.epochs} epochs ends within the KL warm-up of {reached}: "
-            "give it more --epochs or fewer --warmup-epochs"
-        )
+        warn(_within_warm_up(f"a fit of {options.epochs} epochs ends", options, options.epochs))
     bar = tqdm(total=options.epochs, initial=at.epoch - 1, desc="fit", unit="epoch", disable=True if quiet else None)
     with bar, _as_fit_errors(fabric, interrupt), fast_matmul(fabric, options.batch_size, loop.stepper.parameters):
         while at.epoch <= options.epochs:
@@ -142,8 +138,16 @@ def fit(
                 break
     if at.best_elbo is None:
         raise FitError("the validation ELBO was never finite: lower --learning-rate")
+    if stopped == "time" and (ended := at.epoch - 1) < options.warmup_epochs <= options.epochs:
+        warn(_within_warm_up(f"--minutes {options.minutes:g} were over after epoch {ended},", options, ended))
     vae.to("cpu").load_state_dict(loop.best)
     return FitResult(at.epoch - 1, at.best_epoch, at.best_elbo, at.seconds, stopped)
+
+
+def _within_warm_up(what: str, options: FitOptions, epochs: int) -> str:
+    more = "--minutes" if epochs < options.epochs else "--epochs"
+    reached = f"{options.warmup_epochs:g}, at {warm_up(epochs, options.warmup_epochs):.0%}"
+    return f"{what} within the KL warm-up of {reached}: give it more {more} or fewer --warmup-epochs"
 
 
 class _Loop:

@@ -180,6 +180,18 @@ def test_a_fit_that_ends_within_the_warm_up_says_so(warmup: int, told: bool) -> 
     assert warnings == [expected] * told
 
 
+@pytest.mark.parametrize(("warmup", "told"), [(8, True), (1, False)])
+def test_minutes_that_are_over_within_the_warm_up_are_told(warmup: int, told: bool) -> None:
+    """How many epochs there are time for is not known before."""
+    x, warnings = rows(60), list[str]()
+    fit(model(x), x, x, FitOptions(epochs=1000, warmup_epochs=warmup, minutes=1e-9), warn=warnings.append)
+    expected = (
+        "--minutes 1e-09 were over after epoch 1, within the KL warm-up of 8, at 12%: "
+        "give it more --minutes or fewer --warmup-epochs"
+    )
+    assert warnings == [expected] * told
+
+
 def test_a_step_that_is_not_finite_is_skipped_and_its_cause_named() -> None:
     """Column, epoch and step; the log counts it, the weights stay finite, and the other steps are made."""
     x, warnings, records = rows(60), list[str](), list[Record]()
