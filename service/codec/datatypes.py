@@ -90,7 +90,11 @@ def from_json(told: str, datatype: str, shape: Sequence[int], data: Any) -> Arra
     kind = NUMPY[datatype].kind
     if not set(map(type, flat)) <= _JSON.get(kind, {int}):
         what = {"b": "true or false", "f": "numbers"}.get(kind, "whole numbers")
-        raise MalformedBody(f"{told}: the data of {datatype} must be {what}, flat or nested as the shape {list(shape)}")
+        hint = "; there is no null: what is missing is false in the tensor mask, or NaN in binary data"
+        raise MalformedBody(
+            f"{told}: the data of {datatype} must be {what}, flat or nested as the shape {list(shape)}"
+            f"{hint if kind == 'f' and None in flat else ''}"
+        )
     try:
         return np.array(flat, np.float64 if kind == "f" else NUMPY[datatype]).reshape(shape)
     except OverflowError:
