@@ -122,7 +122,7 @@ class Problem(BaseModel):
     model_config = ConfigDict(extra="allow", json_schema_extra=leave_out)
 
     type: str = Field(
-        pattern="^urn:vae-serve:[a-z0-9-]+$", description="which error: a name that does not change; see the README"
+        pattern="^urn:vae-serve:[a-z0-9-]+$", description="which error: a name that does not change; see docs/api.md"
     )
     title: str = Field(description="which error, in words; the same for every error of this type")
     status: int = Field(ge=400, le=599, description="the HTTP status")

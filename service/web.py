@@ -166,7 +166,7 @@ def make_web(service: Service, oip: OIP) -> FastAPI:
         responses=documented("/metrics"),
     )
     async def metrics() -> Response:  # on the event loop, because the queues that it counts belong to it
-        """For Prometheus to scrape: see the README for what each metric is."""
+        """For Prometheus to scrape: docs/running.md says what each metric is."""
         return Response(service.metrics.exposition(), media_type=METRICS_TYPE)
 
     for path in (*(route.path for route in ROUTES), *oip_routes.INFER):

@@ -1,4 +1,4 @@
-"""What is written is true: every setting, metric, error, route and file is in the README, and the reverse."""
+"""What is written is true: every setting, metric, error, route and file is in the guides, and the reverse."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ from tests.guide import ROOT, Program, agrees, programs, run
 from tests.server import Server
 
 README = (ROOT / "README.md").read_text()
+GUIDES = {name: (ROOT / "docs" / f"{name}.md").read_text() for name in ("api", "training", "running", "files")}
+TOGETHER = "\n".join((README, *GUIDES.values()))
 EXAMPLE = ROOT / "deploy/models/digits"
+FENCED = re.compile(r"^```.*?^```$", re.M | re.S)
 FIXED = {
     "bytes of headers, of a POST to an operation": headers.MAX_HEADER_BYTES,
     "headers of a POST to an operation": headers.MAX_HEADERS,
@@ -46,36 +49,31 @@ FIXED = {
     "pixels of a sheet": sheets.MAX_PIXELS,
     "characters of a tensor's name (`/v2`)": tensors.MAX_NAME,
 }
-"""The limits that no setting moves, by what the README calls them."""
+"""The limits that no setting moves, by what docs/api.md calls them."""
 
 
-def section(title: str) -> str:
-    """The text under one heading."""
-    found = re.search(rf"^## {re.escape(title)}$(.*?)(?=^## |\Z)", README, re.M | re.S)
-    assert found is not None, f"README has no section {title}"
-    return found[1]
-
-
-def table(title: str) -> dict[str, list[str]]:
+def table(guide: str, title: str) -> dict[str, list[str]]:
     """The rows of the first table under a heading, by their first cell."""
-    rows = [line.strip("|").split("|") for line in section(title).splitlines() if line.startswith("|")]
+    found = re.search(rf"^## {re.escape(title)}$(.*?)(?=^## |\Z)", GUIDES[guide], re.M | re.S)
+    assert found is not None, f"docs/{guide}.md has no section {title}"
+    rows = [line.strip("|").split("|") for line in found[1].splitlines() if line.startswith("|")]
     return {row[0].strip().strip("`"): [cell.strip() for cell in row[1:]] for row in rows[2:]}
 
 
-def test_every_setting_is_in_the_readme_with_its_default_and_its_meaning() -> None:
+def test_every_setting_is_told_with_its_default_and_its_meaning() -> None:
     """And nothing is there that is not a setting."""
-    rows = table("Settings")
+    rows = table("running", "Settings")
     assert set(rows) == {f"VAE_{name.upper()}" for name in Settings.model_fields}
     for name, field in Settings.model_fields.items():
         default, meaning = rows[f"VAE_{name.upper()}"]
         assert (default.strip("`"), meaning) == (str(field.default), field.description)
 
 
-def test_every_metric_is_in_the_readme_with_its_labels_and_its_meaning() -> None:
+def test_every_metric_is_told_with_its_labels_and_its_meaning() -> None:
     """As Prometheus sees them."""
     metrics = Metrics()
     metrics.watch_queue(dict)
-    rows = table("Metrics")
+    rows = table("running", "Metrics")
     found = {}
     for family in metrics.registry.collect():
         if family.name.startswith("vae_"):
@@ -84,18 +82,18 @@ def test_every_metric_is_in_the_readme_with_its_labels_and_its_meaning() -> None
     assert {name: [cells[0], cells[2]] for name, cells in rows.items()} == found
 
 
-def test_every_error_is_in_the_readme_with_its_status() -> None:
+def test_every_error_is_told_with_its_status() -> None:
     """By the type that the problem document names; the framework's own two among them."""
-    rows = table("Errors")
+    rows = table("api", "Errors")
     known = {error.type: error.status for error in ServiceError.__subclasses__()}
     assert {name: int(cells[0]) for name, cells in rows.items()} == {**known, "http-404": 404, "http-405": 405}
 
 
-def test_every_limit_in_the_readme_is_the_one_that_is_kept() -> None:
+def test_every_limit_that_is_told_is_the_one_that_is_kept() -> None:
     """Of a setting: its default."""
-    rows = {what: cells[0] for what, cells in table("Limits").items()}
+    rows = {what: cells[0] for what, cells in table("api", "Limits").items()}
     defaults = {f"VAE_{name.upper()}": field.default for name, field in Settings.model_fields.items()}
-    for what, (limit, by, _) in table("Limits").items():
+    for what, (limit, by, _) in table("api", "Limits").items():
         if re.fullmatch("[0-9,]+", limit) and by != "fixed, by uvicorn's parser":
             setting = re.match("`(VAE_[A-Z_]+)`", by)
             kept = defaults[setting[1]] if setting else FIXED[what]
@@ -107,8 +105,8 @@ def test_every_limit_in_the_readme_is_the_one_that_is_kept() -> None:
 
 
 def test_where_the_default_of_alpha_comes_from_is_told_with_its_value() -> None:
-    """In the README and in the OpenAPI document."""
-    told, alpha = " ".join(README.split()), Scoring.model_fields["alpha"].default
+    """In the guide and in the OpenAPI document."""
+    told, alpha = " ".join(GUIDES["api"].split()), Scoring.model_fields["alpha"].default
     assert f"`manifest.scoring.alpha` of `/v1/model`: {alpha:g} in what `vae-train` writes, the example too" in told
     assert json.loads((EXAMPLE / "1/manifest.json").read_text())["scoring"]["alpha"] == alpha
     about = AnomalyScoreOptions.model_fields["alpha"].description or ""
@@ -118,7 +116,7 @@ def test_where_the_default_of_alpha_comes_from_is_told_with_its_value() -> None:
 def test_what_the_commands_of_the_documentation_write_is_no_change_of_the_clone() -> None:
     """Ignored by git, from the root alone: files of the same names below it are tracked."""
     ignored = (ROOT / ".gitignore").read_text().splitlines()
-    texts = (README, (ROOT / "docs/clients.md").read_text())
+    texts = (TOGETHER, (ROOT / "docs/clients.md").read_text())
     code = "".join(program.code for text in texts for program in programs(text) if program.language == "sh")
     written = re.findall(r" (?:-o|>|--output-path) ([\w.-]+)(?=\s)", code)
     assert {"samples.png", "encoded.npz", "problem.json", "settings.yml", "digits_client"} <= set(written)
@@ -126,15 +124,33 @@ def test_what_the_commands_of_the_documentation_write_is_no_change_of_the_clone(
         assert {f"/{name}", f"/{name}/"} & set(ignored), name
 
 
-def test_every_route_is_in_the_readme() -> None:
+def test_every_route_is_told() -> None:
     """The operations and the others."""
     for path in [route.path for route in ROUTES] + list(COLD_ROUTES):
-        assert f"`{path}`" in README or f"{path} " in README or f"{path}\n" in README, path
+        assert re.search(rf"{re.escape(path)}[`\s]", TOGETHER), path
+
+
+def test_every_link_leads_to_a_page_and_to_a_heading_that_are_there() -> None:
+    """Of every page of the clone; addresses elsewhere are not looked at."""
+    pages = [page for top in (".", "docs", "docs/decisions", "benchmarks") for page in (ROOT / top).glob("*.md")]
+    assert len(pages) > 30
+    for page in pages:
+        for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", FENCED.sub("", page.read_text())):
+            path, _, anchor = link.partition("#")
+            target = page.parent / path if path else page
+            assert target.exists(), (page, link)
+            assert not anchor or anchor in anchors(target), (page, link)
+
+
+def anchors(page: Path) -> set[str]:
+    """What GitHub calls the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", FENCED.sub("", page.read_text()), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_every_source_file_is_in_the_file_tree_with_a_phrase() -> None:
     """And every file of the tree exists."""
-    tree = section("Files").split("```")[1]
+    tree = GUIDES["files"].split("```")[1]
     listed: dict[str, str] = {}
     folder = ""
     for line in tree.splitlines():
@@ -184,32 +200,32 @@ def server() -> Any:
         yield running
 
 
-CURLS = [program for program in programs(README) if program.code.startswith("curl ") and program.shown]
-PYTHON = [program for program in programs(README) if program.language == "python"]
+CURLS = [program for program in programs(TOGETHER) if program.code.startswith("curl ") and program.shown]
+PYTHON = [program for program in programs(TOGETHER) if program.language == "python"]
 
 
-def test_the_readme_has_a_curl_for_every_operation() -> None:
+def test_there_is_a_curl_for_every_operation() -> None:
     """With its answer under it."""
     for route in ROUTES:
         assert [program for program in CURLS if route.path in program.code], route.path
 
 
 @pytest.mark.parametrize("program", CURLS)
-def test_every_curl_of_the_readme_gives_the_answer_that_is_printed_under_it(
-    server: Server, program: Program, tmp_path: Path
-) -> None:
+def test_every_curl_gives_the_answer_that_is_printed_under_it(server: Server, program: Program, tmp_path: Path) -> None:
     """Run as a shell runs it, against the shipped bundle; numbers are shown rounded."""
     printed = run(program, server, tmp_path)
     assert agrees(str(program.shown), printed), printed
 
 
 PICTURES = {
-    name: program for program in programs(README) for name in re.findall(r"^curl .*?-o (\S+\.png) ", program.code, re.M)
+    name: program
+    for program in programs(TOGETHER)
+    for name in re.findall(r"^curl .*?-o (\S+\.png) ", program.code, re.M)
 }
 
 
 @pytest.mark.parametrize("name", PICTURES)
-def test_every_picture_of_the_readme_is_drawn_by_its_curl(server: Server, name: str, tmp_path: Path) -> None:
+def test_every_picture_is_drawn_by_its_curl(server: Server, name: str, tmp_path: Path) -> None:
     """The picture that is shown is the one that is drawn."""
     assert not run(PICTURES[name], server, tmp_path)
     with Image.open(tmp_path / name, formats=("PNG",)) as drawn:
@@ -220,18 +236,18 @@ def test_every_picture_of_the_readme_is_drawn_by_its_curl(server: Server, name: 
             np.testing.assert_allclose(np.asarray(shown, int), pixels, atol=1)  # a rounding of a rounding
 
 
-def test_the_readme_shows_a_picture_and_how_it_was_drawn() -> None:
+def test_pictures_are_shown_with_how_they_were_drawn() -> None:
     """One at least."""
-    assert [name for name in PICTURES if f"](docs/{name})" in README] == ["samples.png", "anomalies.png"]
+    assert [name for name in PICTURES if f"]({name})" in GUIDES["api"]] == ["samples.png", "anomalies.png"]
 
 
 @pytest.mark.parametrize("program", PYTHON)
-def test_every_python_of_the_readme_runs_and_prints(server: Server, program: Program, tmp_path: Path) -> None:
+def test_every_python_runs_and_prints(server: Server, program: Program, tmp_path: Path) -> None:
     """By itself, as a reader would run it."""
     assert run(program, server, tmp_path)
 
 
-def test_the_help_of_both_commands_names_every_option_of_the_readme() -> None:
+def test_the_help_of_both_commands_names_every_option_that_is_told() -> None:
     """No flag is documented that does not exist."""
     for command, module in (("vae-serve", "service"), ("vae-train", "training")):
         texts = []
@@ -244,6 +260,6 @@ def test_the_help_of_both_commands_names_every_option_of_the_readme() -> None:
                 [sys.executable, "-m", module, *words, "--help"], capture_output=True, text=True, check=True
             )
             texts.append(ran.stdout)
-        for line in re.findall(rf"^(?:\.venv/bin/)?{command} .*?(?<!\\)$", README, re.M | re.S):
+        for line in re.findall(rf"^(?:\.venv/bin/)?{command} .*?(?<!\\)$", TOGETHER, re.M | re.S):
             for flag in re.findall(r"--[a-z-]+", line):
                 assert any(flag in text for text in texts), flag
