@@ -220,7 +220,7 @@ class SlowBody(ServiceError):
 
 class Overloaded(ServiceError):
     """
-    The queue is full.
+    The queue is full, or request bodies hold too many bytes together.
 
     *retry_after_s* is a whole number of seconds, at least 1.
     """
