@@ -10,11 +10,15 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+
+UNKNOWN: Final = float(np.finfo(np.float32).max)
+"""In a feature's grid: as high as no score is, where too few values were observed to say more."""
 
 _GRID_ROWS = 1000
 
@@ -147,11 +151,12 @@ def feature_p_values(
 
 def feature_medians(grid: NDArray[np.float32], ranks: NDArray[np.int64], n: int) -> Floats:
     """
-    The median of each feature's scores among the n calibration rows: (C,).
+    The median of each feature's scores among the n calibration rows: (C,); NaN where next to none had the feature.
 
     From the grid of `feature_grid`; where that was thinned, the next that was kept.
     """
-    return np.asarray(grid[np.searchsorted(ranks, (n + 1) // 2)], np.float64)
+    medians = np.asarray(grid[np.searchsorted(ranks, (n + 1) // 2)], np.float64)
+    return np.where(medians < UNKNOWN, medians, np.nan)
 
 
 def _beta_quantile(q: float, a: int, b: int) -> float:

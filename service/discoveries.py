@@ -3,7 +3,8 @@ The rows of a request that are flagged together, so that few of those flagged ar
 
 Benjamini & Hochberg 1995. Conformal p-values that share their calibration rows are positively dependent, for which the
 procedure holds (Bates et al. 2023, theorem 2): of the flagged rows a share of at most q is normal, on average over
-requests and calibration rows. Knows p-values; nothing of models. m rows.
+requests and calibration rows. That theorem is of one list of calibration scores: for rows in several bins of missing
+values, and for cross-conformal p-values, it is not proven. Knows p-values; nothing of models. m rows.
 """
 
 from __future__ import annotations

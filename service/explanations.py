@@ -141,7 +141,7 @@ class Explanations:
         excess = None
         if (known := self._calibrated(entry)) is not None:
             above = nats - calibration.feature_medians(*known, entry.rows)
-            excess = np.where(np.isnan(x), 0.0, above).reshape(len(x), -1, len(names)).sum(axis=1)
+            excess = np.where(np.isnan(x) | np.isnan(above), 0.0, above).reshape(len(x), -1, len(names)).sum(axis=1)
         total = nats.reshape(len(x), -1, len(names)).sum(axis=1)
         order = np.argsort(-total if excess is None else -excess, axis=1, kind="stable")[:, :most]
         return [

@@ -26,11 +26,15 @@ from training import masks
 from training.scorer import outputs_of, run_scorer
 
 Array = NDArray[np.generic]
+Floats = NDArray[np.float64]
 
 KINDS: Final[tuple[ScoreKind, ...]] = get_args(ScoreKind)
 SAMPLES: Final = (1, 16, 64)
 FEATURE_BYTES: Final = 192 * 1024
 """What the per-feature scores of one bundle may weigh. They are thinned before they are heavier than that."""
+
+TIED: Final = 1e-5
+"""Relative, and nats: the score of a row in another batch, or by PyTorch, differs by less: sums in another order."""
 
 _STREAM = 11  # of the seed: the values that are hidden
 
@@ -127,7 +131,10 @@ def _calibrated(
     """What `calibrate` and `cross_calibrate` have in common. *arrays*: the statistics of reference rows."""
     entries: list[Calibrated] = []
     kinds = [kind for kind in KINDS if any(key.startswith(MEAN) for key in arrays) or kind in PLAIN]
-    dealt = [dict(masks.by_bin(fold.rows, inputs, mask_bins, (seed, _STREAM))) for fold in folds]
+    streams = [(seed, _STREAM, m) if len(folds) > 1 else (seed, _STREAM) for m in range(len(folds))]
+    dealt = [
+        dict(masks.by_bin(fold.rows, inputs, mask_bins, stream)) for fold, stream in zip(folds, streams, strict=True)
+    ]
     bins = sorted(set().union(*dealt))
     rows = sum(len(fold.rows) for fold in folds)
     size = 4 * inputs.features * len(FEATURE_OUTPUTS) * len(bins)
@@ -146,6 +153,13 @@ def _calibrated(
                 for fold, part in zip(folds, some, strict=True)
             ]
             known = [Ensemble.of(fold.reference, fold.members, k, bin_) for fold in folds]
+            scores = {
+                kind: [
+                    together(kind, own.score(kind, found, mask)[1]) if found else np.zeros(0)
+                    for own, found, mask in zip(known, outputs, masked, strict=True)
+                ]
+                for kind in kinds
+            }
             for kind in kinds:
                 entry = Calibrated(
                     kind=kind,
@@ -154,11 +168,9 @@ def _calibrated(
                     rows=sum(counts),
                     folds=counts if len(folds) > 1 else (),
                 )
-                ranked = [
-                    together(kind, own.score(kind, found, mask)[1]) if found else np.zeros(0)
-                    for own, found, mask in zip(known, outputs, masked, strict=True)
-                ]
-                arrays[entry.key] = np.concatenate([np.sort(scores) for scores in ranked])
+                rounded = scores["nll" if kind == "typicality" else kind]  # what the score was made of
+                ranked = [raised(own, of) for own, of in zip(scores[kind], rounded, strict=True)]
+                arrays[entry.key] = np.concatenate([np.sort(own) for own in ranked])
                 if len(folds) == 1:
                     entry = entry.model_copy(update={"thresholds": thresholds(arrays[entry.key])})
                 entries.append(entry)
@@ -169,7 +181,7 @@ def _calibrated(
                 if kind in features:
                     nats = np.concatenate([found[features[kind]] for found in outputs if found])
                     seen = np.concatenate([mask for mask in masked if mask is not None]) if inputs.masked else None
-                    grid, ranks = _feature_grid(nats, seen, most)
+                    grid, ranks = observed_grid(nats, seen, most)
                     arrays[entry.features_key], arrays[f"{entry.features_key}/ranks"] = grid, ranks
     every = range(len(mask_bins) + 1) if bins else range(0)
     if groups is not None:
@@ -219,20 +231,34 @@ def thresholds(scores: NDArray[np.generic]) -> tuple[Threshold, ...]:
     return tuple(found)
 
 
-def _feature_grid(
+def raised(scores: Floats, of: Floats) -> Floats:
+    """
+    *scores* of calibration rows as they are kept: higher by what rounding leaves open of what they are made *of*.
+
+    Rows that are equal are to be ranked as equal: without it, one of many that share the highest score would be rarer
+    than all of them where its own came out a rounding higher. p-values become larger, if at all: (n,), (n,) -> (n,).
+    """
+    kept: Floats = scores + TIED * np.maximum(1.0, np.abs(of))
+    return kept
+
+
+def observed_grid(
     nats: Array, mask: NDArray[np.bool_] | None, most: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """
     `calibration.feature_grid` of the observed values alone: (n, C), (n, C) -> (M, C), (M,).
 
-    Each column is stretched to n values, whose ranks the columns share; of a column that was never observed no
-    value is rare.
+    Columns share their ranks, so one of m < n observed values is stretched to n: where g of them are as high as a
+    value, so many of the n are that p = (1 + g) / (m + 1), or the next larger p that n has. No value exceeds the
+    highest of the n where the least p is more than 1 / (n + 1), nor any that was never observed: UNKNOWN stands there.
     """
+    nats = raised(np.asarray(nats, np.float64), np.asarray(nats, np.float64))
     if mask is None or mask.all():
         return calibration.feature_grid(nats, most)
     n = len(nats)
-    stretched = np.full(nats.shape, np.finfo(np.float32).max, np.float32)
+    stretched = np.empty(nats.shape)
     for c in range(nats.shape[1]):
-        if count := int(mask[:, c].sum()):
-            stretched[:, c] = np.sort(nats[mask[:, c], c])[np.arange(n) * count // n]
+        descending = np.append(calibration.UNKNOWN, np.sort(nats[mask[:, c], c])[::-1])
+        as_high = -(-np.arange(1, len(descending) + 1) * (n + 1) // len(descending)) - 1
+        stretched[:, c] = np.repeat(descending, np.diff(as_high, prepend=0))[::-1]
     return calibration.feature_grid(stretched, most)

@@ -18,6 +18,7 @@ from sklearn.metrics import average_precision_score
 
 from service.bundle import Bundle
 from service.engine import Engine
+from service.errors import counted
 from training.baselines import IN_WORDS, fit_baselines, norm, thinned
 from training.moments import SIGMA_MIN
 from training.ranking import auroc, auroc_difference, rank_correlation
@@ -31,6 +32,9 @@ MOST_ROWS: Final = 5000
 
 NORM_ALARM: Final = 0.99
 """Above this rank correlation with the norm, a score is one."""
+
+ENOUGH: Final = 10
+"""Of so many rows a side the error of a difference of AUROCs can be told; of fewer it comes out too small."""
 
 LABELLED, STAND_IN = "labelled anomalies", "stand-in"
 
@@ -94,6 +98,11 @@ def verdict(found: Mapping[str, Any]) -> str:
     these = (
         "these anomalies" if found["against"] == LABELLED else "shuffled rows (a stand-in for anomalies, none labelled)"
     )
+    if (fewest := min(found["normal_rows"], found["anomalous_rows"])) < ENOUGH:
+        return (
+            f"AUROC {vae:.3f}, and {other:.3f} of {name}, the best baseline; {counted(fewest, 'row')} on one side: too "
+            f"few to say who ranks {these} better"
+        )
     if abs(found["lead"]) <= 2 * found["lead_error"] or found["lead"] == 0:
         return (
             f"This VAE ranks {these} about as well as {name}, the best baseline: AUROC {vae:.3f} and {other:.3f}, "

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from service.inputs import Column, Inputs, Windows
 from service.windows import firsts, rows_of
-from training.blocks import Places
+from training.blocks import Places, apart
 from training.cells import Reading
 from training.coding import read
 from training.data import CLAMP, Array, Dataset, flags_of, from_arrays
@@ -143,6 +143,7 @@ def windowed(series: Series, windows: Windows) -> Dataset:
             f"{series.source}: every window has a reading that is an anomaly; there is nothing to learn from"
         )
     places = Places(np.concatenate(run), np.concatenate(first), windows.length)
+    strange = np.flatnonzero(anomalous)
     inputs = Inputs(
         kind="table",
         shape=(len(windows.columns),),
@@ -155,7 +156,7 @@ def windowed(series: Series, windows: Windows) -> Dataset:
         series.source,
         inputs,
         x[~anomalous],
-        anomalies=x[anomalous] if anomalous.any() else None,
+        anomalies=x[strange[apart(places.take(strange))]] if len(strange) else None,
         schema=series.schema,
         places=places.take(~anomalous),
     )

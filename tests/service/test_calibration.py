@@ -245,6 +245,12 @@ def test_the_median_of_a_feature_is_the_first_kept_score_that_half_of_the_rows_d
     assert np.array_equal(thinned, kept[ranks[ranks >= (n + 1) // 2].min() - 1])
 
 
+def test_the_median_of_a_feature_that_next_to_no_row_had_is_not_known() -> None:
+    """What is above it is no number of nats."""
+    grid = np.array([[1.0, calibration.UNKNOWN], [2.0, calibration.UNKNOWN]], np.float32)
+    np.testing.assert_array_equal(calibration.feature_medians(grid, np.array([1, 2]), 2), [1, np.nan])
+
+
 def test_a_score_above_all_calibration_rows_has_the_smallest_p_value_there_is() -> None:
     """1/(n+1): for rows and for features, thinned or not."""
     rows = np.arange(5000, dtype=np.float64)

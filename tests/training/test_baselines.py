@@ -172,17 +172,34 @@ def test_a_nearest_neighbour_that_wins_is_named_in_a_sentence(fitted: Fitted, en
 
 
 @pytest.mark.parametrize(
-    ("lead", "error", "sentence"),
+    ("lead", "error", "rows", "sentence"),
     [
-        (0.03, 0.02, "This VAE ranks these anomalies about as well as kNN, the best baseline: AUROC 0.930 and 0.960"),
-        (-0.05, 0.02, "This VAE ranks these anomalies better than every baseline: AUROC 0.930 against 0.960 of kNN"),
-        (0.03, 0.01, "kNN ranks these anomalies better than this VAE: AUROC 0.960 against 0.930"),
+        (
+            0.03,
+            0.02,
+            10,
+            "This VAE ranks these anomalies about as well as kNN, the best baseline: AUROC 0.930 and",
+        ),
+        (
+            -0.05,
+            0.02,
+            10,
+            "This VAE ranks these anomalies better than every baseline: AUROC 0.930 against 0.960 of",
+        ),
+        (0.03, 0.01, 10, "kNN ranks these anomalies better than this VAE: AUROC 0.960 against 0.930"),
+        (
+            0.03,
+            0.01,
+            9,
+            "AUROC 0.930, and 0.960 of kNN, the best baseline; 9 rows on one side: too few to say",
+        ),
     ],
 )
-def test_a_win_is_claimed_beyond_two_standard_errors_only(lead: float, error: float, sentence: str) -> None:
+def test_a_win_is_claimed_beyond_two_standard_errors_only(lead: float, error: float, rows: int, sentence: str) -> None:
     """Nothing is said that the rows do not show."""
     ranking = {"nll": {"auroc": 0.93}, "knn": {"auroc": 0.96}}
-    found = {"ranking": ranking, "kind": "nll", "best": "knn", "against": LABELLED, "lead": lead, "lead_error": error}
+    told = {"kind": "nll", "best": "knn", "against": LABELLED, "normal_rows": 500, "anomalous_rows": rows}
+    found = {"ranking": ranking, "lead": lead, "lead_error": error, **told}
     assert verdict(found).startswith(sentence)
 
 

@@ -8,17 +8,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from service.bundle import open_bundle
-from service.calibration import threshold
+from service.calibration import feature_p_values, p_values, threshold
 from service.engine import Engine
 from service.reference import Reference
 from service.scores import FEATURE_OUTPUTS, PLAIN
 from tests.bundles import make_older, table_rows
 from tests.training.small import Fitted
-from training.calibrate import KINDS, SAMPLES, calibrate
+from training.calibrate import KINDS, SAMPLES, TIED, calibrate, observed_grid, raised
 from training.evaluate import beta_binomial_interval, bounds, evaluate, latents
 from training.objective import kl_per_latent
 from training.ranking import auroc
@@ -28,7 +32,7 @@ from training.table import lines
 
 
 def test_the_calibration_scores_are_those_of_the_calibration_rows(fitted: Fitted, engine: Engine) -> None:
-    """Exactly the rows that were kept for it, once each, for every kind and K."""
+    """Exactly the rows that were kept for it, once each, for every kind and K; higher by what rounding leaves open."""
     bundle = fitted.bundle
     assert {(entry.kind, entry.samples) for entry in bundle.manifest.calibrated} == {
         (kind, k) for kind in KINDS for k in SAMPLES
@@ -36,12 +40,45 @@ def test_the_calibration_scores_are_those_of_the_calibration_rows(fitted: Fitted
     for entry in bundle.manifest.calibrated:
         outputs = engine.run("scorer", {"x": fitted.calibration, "eps": bundle.eps[: entry.samples]})
         known = Reference.of(bundle.calibration, entry.samples, 0)
-        scores = np.sort(known.score(entry.kind, outputs, None)[0])
-        np.testing.assert_allclose(bundle.calibration[entry.key].astype(np.float64), scores, rtol=1e-5)
+        scores, nll = (known.score(kind, outputs, None)[0] for kind in (entry.kind, "nll"))
+        scores += TIED * np.maximum(1, np.abs(nll if entry.kind == "typicality" else scores))
+        np.testing.assert_allclose(bundle.calibration[entry.key].astype(np.float64), np.sort(scores), rtol=3e-6)
         for listed in entry.thresholds:
             assert listed.threshold == threshold(bundle.calibration[entry.key].astype(np.float64), listed.alpha)
         if entry.kind in FEATURE_OUTPUTS:
             assert bundle.calibration[entry.features_key].shape == (150, 5)
+
+
+@given(
+    patterns=st.lists(st.floats(-1e6, 1e6, allow_nan=False), min_size=1, max_size=4),
+    copies=st.integers(1, 30),
+    off=st.lists(st.floats(-1, 1), min_size=30, max_size=30),
+)
+def test_rows_that_are_equal_are_ranked_as_equal(patterns: list[float], copies: int, off: list[float]) -> None:
+    """However their scores were rounded when they calibrated, and when they are judged: never rarer than their like."""
+    exact = np.repeat(patterns, copies)
+    noise = 2e-6 * np.maximum(1, np.abs(exact)) * np.resize(off, len(exact))
+    kept = np.sort(raised(exact + noise, exact))
+    for pattern in patterns:
+        for sign in (-1, 1):
+            told = p_values(kept, np.array([pattern + sign * 2e-6 * max(1, abs(pattern))]))[0]
+            assert told >= (1 + (exact >= pattern).sum()) / (len(exact) + 1)
+
+
+@given(
+    nats=arrays(np.float32, st.tuples(st.integers(1, 40), st.integers(1, 3)), elements=st.integers(-5, 5)),
+    data=st.data(),
+)
+def test_a_feature_that_few_rows_had_is_ranked_among_those(nats: NDArray[np.float32], data: st.DataObject) -> None:
+    """With g of m observed values as high: (1 + g) / (m + 1), or the next larger p that n rows have."""
+    n = len(nats)
+    mask = data.draw(arrays(np.bool_, nats.shape))
+    p = feature_p_values(*observed_grid(nats, mask, 1000), n, np.arange(-6.0, 7)[:, None] + np.zeros(nats.shape[1]))
+    for c in range(nats.shape[1]):
+        own = nats[mask[:, c], c]
+        exact = np.array([(1 + (own >= value).sum()) / (len(own) + 1) for value in range(-6, 7)])
+        assert (p[:, c] >= exact - 1e-12).all()
+        assert (p[:, c] < exact + 1 / (n + 1)).all()
 
 
 def test_only_thresholds_that_the_rows_suffice_for_are_listed(fitted: Fitted) -> None:

@@ -17,6 +17,7 @@ from tests.training.test_likelihoods_levels import rows_of
 from training.data import CLAMP
 from training.fit import FitOptions, fit
 from training.likelihoods.integer import IntegerLogistic
+from training.likelihoods.likelihood import Rows
 from training.models.mlp import VAE, VAEConfig
 
 CENTER, UNIT = 2024.0, 12.0
@@ -43,6 +44,18 @@ def masses(likelihood: IntegerLogistic, theta: float) -> tuple[Floats, Floats]:
         below > 0, special.expit(-below) - special.expit(-above), special.expit(above) - special.expit(below)
     )
     return x + CENTER, mass
+
+
+def test_a_large_number_that_never_changes_is_its_own_center() -> None:
+    """Also with gaps, and where the mean of so many is rounded to another whole number: no residual is left."""
+    v = torch.full((20_000, 1), 16_777_213.0)
+    observed = torch.arange(20_000).unsqueeze(1) % 3 > 0
+    rows = Rows(torch.where(observed, v, 0.0), observed, torch.tensor([True]), torch.ones(1), torch.zeros(1))
+    assert float(rows.mean().round()) != 16_777_213
+    likelihood = IntegerLogistic(1)
+    with torch.no_grad():
+        bias, _ = likelihood.adapt(rows)
+    assert (float(likelihood.center), float(bias)) == (16_777_213, 0)
 
 
 @given(st.floats(-20, 20), st.sampled_from([0.01, 0.2, 1.0, 30.0]))

@@ -25,7 +25,7 @@ from tests.training.test_resume import stopping, through_a_file
 from training import masks
 from training.batches import Batch, Batches
 from training.by_modules import scorer
-from training.calibrate import calibrate
+from training.calibrate import Fold, calibrate, cross_calibrate
 from training.data import from_arrays
 from training.errors import FitError, Interrupted
 from training.evaluate import evaluate, false_alarms
@@ -462,6 +462,16 @@ def test_rows_that_lack_a_column_of_rare_surprises_are_ranked_by_what_they_have(
     ranked = Reference.of(known, 16, HALF).score("nll", outputs, ~np.isnan(rows))[1]
     assert 0.4 < auroc(ranked[usual], ranked[np.isnan(rows[:, 0])]) < 0.6
     assert 0 < float(np.asarray(known[f"reference/typicality/16/{HALF}"], np.float64)) < 100  # of normal rows, too
+
+
+def test_rows_of_two_folds_lack_different_values(gappy: Fitted) -> None:
+    """The same rows in both folds: as they are they have the same scores, and with values hidden others."""
+    engine, rows, inputs = Engine(gappy.bundle.graphs, threads=1), table(60, 5), gappy_inputs(5)
+    folds = [Fold(engine, rows, {})] * 2
+    found = cross_calibrate(folds, inputs, gappy.bundle.eps, 1, (1,), mask_bins=gappy.bundle.manifest.mask_bins)
+    for entry in found.entries:
+        one, other = np.split(np.asarray(found.arrays[entry.key], np.float64), [entry.folds[0]])
+        assert np.array_equal(one, other) == (entry.mask_bin in (0, 4)), entry  # in the last all that may lack does
 
 
 def test_false_alarms_hold_where_all_rows_lie_at_an_end_of_a_bin() -> None:

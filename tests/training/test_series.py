@@ -57,6 +57,14 @@ def test_no_window_crosses_from_one_run_to_another(windows_of: Make) -> None:
     assert found.inputs.names == ("flow@-2", "flow@-1", "flow@0")
 
 
+def test_anomalous_windows_share_no_reading(windows_of: Make) -> None:
+    """One fault in many windows that overlap is not many faults: no figure of the evaluation is surer for them."""
+    text = "flow,broken\n" + "".join(f"{i},{int(6 <= i < 14)}\n" for i in range(24))
+    found = windows_of(text, (FLOW,), Cut(4, 1), label="broken")
+    assert found.anomalies is not None
+    assert found.anomalies.tolist() == [[3, 4, 5, 6], [7, 8, 9, 10], [11, 12, 13, 14]]
+
+
 def test_windows_with_an_anomalous_reading_are_anomalies(windows_of: Make) -> None:
     """And none of them is learned from."""
     text = "flow,broken\n" + "".join(f"{i},{int(i in (4, 9))}\n" for i in range(12))

@@ -36,7 +36,9 @@ def test_a_fit_starts_at_the_weights_of_another(pumps: Path, tmp_path: Path) -> 
     there = checkpoint.load(pumps / "pumps" / "checkpoint-1.npz")
     other = write_csv(tmp_path / "other.csv", 200, 5)
     words = ("--learning-rate", "1e-12", "--importance-samples", "3", "--data", str(other), "--seed", "8")
-    said = fit_alone(*again_words(pumps, tmp_path / "m", *words)).out
+    fitted = fit_alone(*again_words(pumps, tmp_path / "m", *words))
+    said = fitted.out
+    assert "checkpoint-1.npz is of other data: rows that it was trained on may be among the calibration" in fitted.err
     assert f"starting at the weights of {pumps / 'pumps' / 'checkpoint-1.npz'}" in said
     found = checkpoint.load(tmp_path / "m" / "checkpoint-1.npz")
     assert found.training["start"] != {"start": None}
@@ -70,6 +72,11 @@ def test_a_start_is_left_behind(pumps: Path, again: Path) -> None:
         (("--data", "names.csv"), "its rows are not described as those of this fit"),
         (("--start", "nothing.npz"), "--start nothing.npz: cannot be read"),
         (("--start", "rows.csv"), "not a checkpoint"),
+        (
+            ("--seed", "8"),
+            "is of the same data, dealt out otherwise, so that rows that it was trained on would",
+        ),
+        (("--test", "0.2"), "give the same --seed, --validation, --calibration, --test and --folds"),
         (("--start", "c.npz", "--checkpoint", "c.npz"), "c.npz: is the file of --checkpoint too"),
     ],
 )

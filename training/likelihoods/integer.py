@@ -66,7 +66,9 @@ class IntegerLogistic(LocationScale):
         """Center and unit of each feature; the bias is the mean, the scale that of a logistic as wide as the rows."""
         unit = rows.variance().sqrt().clamp(min=_LEAST_UNIT)
         unit = torch.where(rows.constant, torch.ones_like(unit), unit)
-        self.center.copy_(rows.mean().round())
+        seen = torch.where(rows.observed, rows.v, -math.inf).amax(dim=0)
+        known = rows.constant & seen.isfinite()
+        self.center.copy_(torch.where(known, seen, rows.mean().round()))  # the mean of a large constant may be off
         standard = torch.where(rows.observed, (rows.v - self.center) / unit, 0.0)
         own = rows._replace(v=standard, scale=unit, floor=-(SHARPEST * unit).log())
         return self.adapt_location(own, torch.full_like(unit, math.log(math.sqrt(3) / math.pi)))

@@ -68,7 +68,8 @@ def _verdicts(material: Material) -> tuple[Verdict, ...]:
 
 def false_alarm_verdict(material: Material) -> tuple[Verdict, ...]:
     """Whether held-out normals are flagged as often as promised, at the default alpha or the nearest calibrated."""
-    rows = [row for row in material.evaluation.get("false_alarms") or [] if row["group"] == ALL]
+    every = material.evaluation.get("false_alarms") or []
+    rows = [row for row in every if row["group"] == ALL and not row["mask_bin"]]
     if not rows:
         return ()
     alpha = material.manifest.scoring.alpha
@@ -77,7 +78,7 @@ def false_alarm_verdict(material: Material) -> tuple[Verdict, ...]:
     where = "inside" if row["inside"] else "outside"
     text = (
         f"At alpha {row['alpha']:g}, {percent(row['rate'], 2)} of the held-out normal rows are flagged: {where} the "
-        f"90\u00a0% interval for {material.evaluation['rows']:,} rows, {percent(low, 2)} to {percent(high, 2)}."
+        f"90\u00a0% interval for {row['rows']:,} rows, {percent(low, 2)} to {percent(high, 2)}."
     )
     return (Verdict(text, "good" if row["inside"] else "watch"),)
 

@@ -23,7 +23,7 @@ from training.fit_log import FitLog
 from training.interrupt import Interrupt, Terminated, terminable
 from training.models.mlp import VAE, ensemble
 from training.output import next_version
-from training.parts import Unseen
+from training.parts import Dealing, Unseen
 from training.state import State
 from training.steps.job import Job, jobs_of, plain
 from training.steps.report import read_log, reported
@@ -107,7 +107,8 @@ def _fitted(options: Namespace, job: Job, fabric: Fabric, version: int | None) -
         training = {**training, "environment": {**now, "resumed": there["resumed"] + 1}}
         told(options, f"going on in epoch {state.progress.epoch}, step {state.progress.step}, from {file}")
     elif options.start is not None:
-        state = start.state_of(options.start, inputs, job.config)
+        dealing, once = Dealing.of(job.training), warn if first else lambda line: None
+        state = start.state_of(options.start, inputs, job.config, job.made_of, dealing, once)
         told(options, f"starting at the weights of {options.start}")
 
     def save(now: State) -> None:
