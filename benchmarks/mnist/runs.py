@@ -39,17 +39,13 @@ class Part(NamedTuple):
 
 
 _FIRST: Final = ("--batch-size", "200", "--learning-rate", "4e-3", "--warmup-epochs", "5")
-_LATER: Final = ("--warmup-epochs", "0", "--batch-size")
+_LAST: Final = ("--batch-size", "50", "--learning-rate", "5e-4", "--warmup-epochs", "0", "--gradient-draws", "4")
 _PARTS: Final[dict[Objective, tuple[Part, ...]]] = {
     "vae": (Part("", 1, 1, _FIRST),),
-    "iwae": (
-        Part("-1", 0.2, 1, (*_FIRST, "--schedule", "constant")),
-        Part("-5", 0.25, 5, (*_LATER, "100", "--learning-rate", "2e-3", "--schedule", "constant")),
-        Part("", 0.55, DRAWS, (*_LATER, "50", "--learning-rate", "1e-3", "--gradient-draws", "4")),
-    ),
+    "iwae": (Part("-1", 0.4, 1, _FIRST), Part("", 0.6, DRAWS, _LAST)),
 }
-"""Most of what an IWAE has to learn is what a VAE has to, in a twentieth of the time a step; so it begins as one. The
-learning rate goes with the batch."""
+"""Most of what an IWAE has to learn is what a VAE has to, in a twentieth of the time a step; so it begins as one, to
+the end of that one's schedule."""
 
 
 class Run(NamedTuple):
