@@ -142,6 +142,7 @@ class App:
         before = self._serving().model
         if self.ask_all is None:
             answers = [await self.answer("reload", {"asked": asked})]
+            before = answers[0]["before"]  # not before a look that was under way and took a version
         else:
             answers = await self.ask_all("reload", {"asked": asked})
         told: dict[str, Any] = {"before": before, "model": self._serving().model}

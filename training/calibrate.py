@@ -36,6 +36,10 @@ FEATURE_BYTES: Final = 192 * 1024
 TIED: Final = 1e-5
 """Relative, and nats: the score of a row in another batch, or by PyTorch, differs by less: sums in another order."""
 
+MEMBER_NATS: Final = 0.1
+"""Each member of an ensemble learns its own sigma, so that a feature's part changes with who has the most weight: less
+than that is no surprise, or the same value of a column that never changes would be rare in some rows. Nats."""
+
 _STREAM = 11  # of the seed: the values that are hidden
 
 
@@ -181,7 +185,8 @@ def _calibrated(
                 if kind in features:
                     nats = np.concatenate([found[features[kind]] for found in outputs if found])
                     seen = np.concatenate([mask for mask in masked if mask is not None]) if inputs.masked else None
-                    grid, ranks = observed_grid(nats, seen, most)
+                    open_ = MEMBER_NATS if max(len(folds), folds[0].members) > 1 else 0.0
+                    grid, ranks = observed_grid(nats + open_, seen, most)
                     arrays[entry.features_key], arrays[f"{entry.features_key}/ranks"] = grid, ranks
     every = range(len(mask_bins) + 1) if bins else range(0)
     if groups is not None:

@@ -23,6 +23,7 @@ from service.ensemble import p_values, together
 from service.groups import NONE, Grouping
 from service.inputs import Inputs
 from training import masks
+from training.calibrate import TIED
 from training.contest import contest
 from training.labelled import choices
 from training.ranking import auroc
@@ -150,7 +151,7 @@ def false_alarms(bundle: Bundle, engine: Engine, x: Array, ranked: Floats, seed:
         parts = ((bin_, rows, ranked_of(bundle, engine, rows, seed)[kind]) for bin_, rows in by_bin)
     ends = (0.0, 0.0, *manifest.mask_bins)
     for bin_, rows, found in parts:
-        if bin_ not in entries:
+        if bin_ not in entries or _tied(bundle.calibration[entries[bin_].key]):  # where all are equal none is rare
             continue
         of = grouping.of(rows)
         shares: list[JsonValue] = list(ends[bin_ : bin_ + 2])
@@ -162,6 +163,12 @@ def false_alarms(bundle: Bundle, engine: Engine, x: Array, ranked: Floats, seed:
                 if name != entry.group:
                     told |= {"interval": None, "inside": None}
                 yield {**told, "mask_bin": bin_, "missing": shares, "group": name, "by": entry.group}
+
+
+def _tied(scores: Array) -> bool:
+    """Whether ascending calibration scores are all one: of rows of which nothing is left that could tell them apart."""
+    low, high = float(scores[0].item()), float(scores[-1].item())
+    return 0 <= high - low <= 4 * TIED * max(1.0, abs(high))
 
 
 def _alarms(calibrated: int, p: Floats, alpha: float) -> dict[str, JsonValue]:

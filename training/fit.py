@@ -139,14 +139,14 @@ def fit(
     if at.best_elbo is None:
         raise FitError("the validation ELBO was never finite: lower --learning-rate")
     if stopped == "time" and (ended := at.epoch - 1) < options.warmup_epochs <= options.epochs:
-        warn(_within_warm_up(f"--minutes {options.minutes:g} were over after epoch {ended},", options, ended))
+        warn(_within_warm_up(f"the minutes were over after epoch {ended},", options, ended))
     vae.to("cpu").load_state_dict(loop.best)
     return FitResult(at.epoch - 1, at.best_epoch, at.best_elbo, at.seconds, stopped)
 
 
 def _within_warm_up(what: str, options: FitOptions, epochs: int) -> str:
     more = "--minutes" if epochs < options.epochs else "--epochs"
-    reached = f"{options.warmup_epochs:g}, at {warm_up(epochs, options.warmup_epochs):.0%}"
+    reached = f"{options.warmup_epochs:g} epochs, at {warm_up(epochs, options.warmup_epochs):.0%}"
     return f"{what} within the KL warm-up of {reached}: give it more {more} or fewer --warmup-epochs"
 
 

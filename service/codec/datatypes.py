@@ -90,7 +90,7 @@ def from_json(told: str, datatype: str, shape: Sequence[int], data: Any) -> Arra
     kind = NUMPY[datatype].kind
     if not set(map(type, flat)) <= _JSON.get(kind, {int}):
         what = {"b": "true or false", "f": "numbers"}.get(kind, "whole numbers")
-        hint = "; there is no null: what is missing is false in the tensor mask, or NaN in binary data"
+        hint = "; there is no null: where a value may be missing, it is false in the tensor mask, or NaN in binary data"
         raise MalformedBody(
             f"{told}: the data of {datatype} must be {what}, flat or nested as the shape {list(shape)}"
             f"{hint if kind == 'f' and None in flat else ''}"

@@ -51,8 +51,18 @@ def _misfit(rows: list[Any], spec: RowSpec) -> InvalidInput:
     """What is wrong with the first row that does not have the shape of *spec*."""
     for index, row in enumerate(rows):
         if flaw := _flaw(row, spec.shape, _scalars(spec)):
-            return InvalidInput(f"{spec.field}: row {index}{flaw.reason}", field=spec.field, row=index, **flaw.facts)
+            facts = {**flaw.facts, **_column(row, spec)}
+            return InvalidInput(f"{spec.field}: row {index}{flaw.reason}", field=spec.field, row=index, **facts)
     raise AssertionError("no row is at fault. This is a bug.")
+
+
+def _column(row: Any, spec: RowSpec) -> dict[str, str]:
+    """The column of the first value of a *row* of a table that is no number, where that is what is wrong with it."""
+    if not spec.names or type(row) is not list or len(row) != len(spec.names):
+        return {}
+    return {
+        "column": next(name for name, value in zip(spec.names, row, strict=True) if type(value) not in _scalars(spec))
+    }
 
 
 def _flaw(value: Any, shape: tuple[int, ...], scalars: set[type], path: str = "") -> Flaw | None:

@@ -37,9 +37,10 @@ class RowSpec:
     """
     One field of rows: its name in the request, the shape and dtype of what is sent, and the support of its features.
 
-    *bound*: what no value may pass, beside the dtype. Of tables: *table* reads them as records, *domains* are what the
-    columns are whatever is asked, *missing* is whether each may be missing (empty: none may). *windows*: what is sent
-    are readings, of which rows are made; all of this is then of readings, but for the supports, which are of rows.
+    *bound*: what no value may pass, beside the dtype. Of tables: *names* of the columns, *table* reads rows as records,
+    *domains* are what the columns are whatever is asked, *missing* is whether each may be missing (empty: none may).
+    *windows*: what is sent are readings, of which rows are made; all of this is then of readings, but for the
+    supports, which are of rows.
     """
 
     field: str
@@ -47,6 +48,7 @@ class RowSpec:
     dtype: np.dtype[np.generic]
     supports: tuple[Support, ...] = ()
     bound: float = math.inf
+    names: tuple[str, ...] = ()
     table: Table | None = None
     domains: tuple[Support, ...] = ()
     missing: tuple[bool, ...] = ()
@@ -76,6 +78,7 @@ class RowSpec:
             (len(columns),),
             np.dtype(inputs.dtype),
             tuple(supports),
+            names=tuple(column.name for column in columns),
             table=Table(columns),
             domains=tuple(domain for domain in domains if domain is not None),
             missing=missing if any(missing) else (),
@@ -175,13 +178,13 @@ class RowSpec:
 
     def _refuse(self, row: int, where: list[int], value: Any) -> None:
         """Raise InvalidInput for *value* at *where* in *row*, which is not finite, too large or missing."""
-        if self.missing and math.isnan(value) and self.table is not None:
-            column = self.table.names[where[0]]
+        of = {"column": self.names[where[0]]} if self.names else {}
+        if self.missing and of and math.isnan(value):
             raise InvalidInput(
-                f"{self.field}: row {row}, position {where} is missing; column {column!r} must have a value",
+                f"{self.field}: row {row}, position {where} is missing; column {of['column']!r} must have a value",
                 field=self.field,
                 row=row,
-                column=column,
+                **of,
             )
         limit = self._limit
         what = f"is beyond +-{limit:.4g}" if math.isfinite(value) else "is not finite"
@@ -191,6 +194,7 @@ class RowSpec:
             row=row,
             limit=limit,
             value=str(value),
+            **of,
         )
 
     @cached_property

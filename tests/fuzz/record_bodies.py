@@ -40,6 +40,7 @@ SPEC = RowSpec(
     "inputs",
     (C,),
     np.dtype(np.float64),
+    names=tuple(column.name for column in COLUMNS),
     table=Table(COLUMNS),
     missing=tuple(column.missing for column in COLUMNS),
 )

@@ -367,6 +367,8 @@ def test_a_table_without_missing_values_says_so(table_server: Server) -> None:
     assert by_records == post(table_server, "/v1/encode", {"inputs": [[1500.0, 3.0, 0.0]]})
     refused = problem(table_server, "/v1/encode", {"records": [{**record, "flow": None}]})
     assert refused["column"] == "flow"
+    for value in (None, "3", True):
+        assert problem(table_server, "/v1/encode", {"inputs": [[1, 2, value]]})["column"] == "flow"
     assert "must be a number; it is null" in problem(table_server, "/v1/encode", {"inputs": [[1, 2, None]]})["detail"]
 
 
@@ -421,6 +423,10 @@ def test_tensors_say_what_is_missing_by_a_mask(server: Server) -> None:
     for wrong, told in (
         ({**mask, "shape": [C], "data": [True] * C}, "it must be that of x, which has the shape [3, 6]"),
         ({"name": "mask", "shape": [3, C], "datatype": "INT8", "data": [1] * 3 * C}, "mask must be truth values"),
+        (
+            {**mask, "shape": [3, C], "data": [True, True, True, False, True, True] * 3},
+            "column 'alarm' must have a value",
+        ),
     ):
         refused = server.client.post("/v2/models/encode/infer", json={"inputs": [x, wrong]})
         assert refused.status_code == 400

@@ -285,6 +285,8 @@ def test_all_who_ask_at_once_are_told_the_same(odd_and_even: tuple[Path, Path], 
         answers = list(pool.map(lambda _: httpx.post(f"{server.url}/v1/admin/reload", timeout=30), range(16)))
     assert {answer.status_code for answer in answers} == {200}
     assert {answer.json()["model"]["version"] for answer in answers} == {2}
+    told = sorted((answer.json()["result"], answer.json()["before"]["version"]) for answer in answers)
+    assert told == [("swapped", 1), *[("unchanged", 2)] * 15]
     assert server.metric("vae_reload_total", result="swapped") == 1
 
 

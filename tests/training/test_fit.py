@@ -175,7 +175,8 @@ def test_a_fit_that_ends_within_the_warm_up_says_so(warmup: int, told: bool) -> 
     x, warnings = rows(60), list[str]()
     fit(model(x), x, x, FitOptions(epochs=4, warmup_epochs=warmup), warn=warnings.append)
     expected = (
-        "a fit of 4 epochs ends within the KL warm-up of 8, at 50%: give it more --epochs or fewer --warmup-epochs"
+        "a fit of 4 epochs ends within the KL warm-up of 8 epochs, at 50%: "
+        "give it more --epochs or fewer --warmup-epochs"
     )
     assert warnings == [expected] * told
 
@@ -186,7 +187,7 @@ def test_minutes_that_are_over_within_the_warm_up_are_told(warmup: int, told: bo
     x, warnings = rows(60), list[str]()
     fit(model(x), x, x, FitOptions(epochs=1000, warmup_epochs=warmup, minutes=1e-9), warn=warnings.append)
     expected = (
-        "--minutes 1e-09 were over after epoch 1, within the KL warm-up of 8, at 12%: "
+        "the minutes were over after epoch 1, within the KL warm-up of 8 epochs, at 12%: "
         "give it more --minutes or fewer --warmup-epochs"
     )
     assert warnings == [expected] * told

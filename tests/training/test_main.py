@@ -48,7 +48,7 @@ def test_the_whole_way_from_a_csv(by_command: ByCommand, tmp_path: Path, capsys:
     assert main(["calibrate", "--bundle", str(model), "--data", str(normals), "--threads", "1"]) == 0
     second = open_bundle(model)
     assert (second.manifest.version, second.manifest.calibrated[0].rows) == (2, 120)
-    capsys.readouterr()
+    assert "calibrating on 120 rows\n" in capsys.readouterr().out
     assert main(["evaluate", "--bundle", str(model), "--data", str(normals), "--threads", "1"]) == 2
     assert "the bundle was calibrated on these rows; nothing can be measured on them" in capsys.readouterr().err
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from tests.training.test_resume import stopping, through_a_file
 from training import masks
 from training.batches import Batch, Batches
 from training.by_modules import scorer
-from training.calibrate import Fold, calibrate, cross_calibrate
+from training.calibrate import MEMBER_NATS, Fold, calibrate, cross_calibrate
 from training.data import from_arrays
 from training.errors import FitError, Interrupted
 from training.evaluate import evaluate, false_alarms
@@ -380,6 +381,31 @@ def test_rows_that_too_few_calibration_rows_are_like_are_warned_of(
     assert "their is_anomaly is null" in told
 
 
+def test_the_alpha_that_can_be_named_is_one_for_all_rows(
+    gappy: Fitted, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the bin that has the fewest calibration rows: another would leave some rows undecided."""
+    fewest = min(entry.rows for entry in gappy.bundle.manifest.calibrated)
+    scoring = gappy.bundle.manifest.scoring.model_copy(update={"alpha": 1e-3})
+    manifest = gappy.bundle.manifest.model_copy(update={"scoring": scoring})
+    write_bundle(Namespace(quiet=True), tmp_path / manifest.name, replace(gappy.bundle, manifest=manifest))
+    found = re.search(r"requests must name an alpha of (\S+) or more", capsys.readouterr().err)
+    assert found is not None
+    assert 1 / (fewest + 1) <= float(found[1]) < 1 / (fewest + 1) + 1e-4
+
+
+def test_no_rate_is_told_of_rows_that_are_all_the_same(gappy: Fitted) -> None:
+    """Of those of which nothing is left none is rare: a rate of 0 there is no sign of anything."""
+    engine, arrays = Engine(gappy.bundle.graphs, threads=1), dict(gappy.bundle.calibration)
+    for entry in gappy.bundle.manifest.calibrated:
+        if entry.mask_bin == 2:
+            arrays[entry.key] = np.full(entry.rows, 5.0)
+    for calibrated, bins in ((gappy.bundle.calibration, {0, 1, 2, 3, 4}), (arrays, {0, 1, 3, 4})):
+        bundle = replace(gappy.bundle, calibration=calibrated)
+        told: Any = list(false_alarms(bundle, engine, gappy.test, np.zeros((1, 0))))
+        assert {row["mask_bin"] for row in told} == bins
+
+
 def test_false_alarms_hold_in_every_bin(gappy: Fitted) -> None:
     """
     Of 40 calibrations on 200 rows each, nine in ten have rates inside their 90 % interval, whatever is missing.
@@ -472,6 +498,9 @@ def test_rows_of_two_folds_lack_different_values(gappy: Fitted) -> None:
     for entry in found.entries:
         one, other = np.split(np.asarray(found.arrays[entry.key], np.float64), [entry.folds[0]])
         assert np.array_equal(one, other) == (entry.mask_bin in (0, 4)), entry  # in the last all that may lack does
+    alone = calibrate(engine, inputs, gappy.bundle.eps, np.concatenate([rows, rows]), 1, (1,))
+    for key in (entry.features_key for entry in alone.entries if entry.kind == "nll"):
+        np.testing.assert_allclose(found.arrays[key], alone.arrays[key] + np.float32(MEMBER_NATS), atol=1e-3)
 
 
 def test_false_alarms_hold_where_all_rows_lie_at_an_end_of_a_bin() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 
 from service.bundle import open_bundle
+from service.errors import counted
 from training.groups import groups_by
 from training.output import PAGE, next_version
 from training.parts import held_out
@@ -25,6 +26,8 @@ def run(options: Namespace) -> None:
         groups = groups_by(options.groups, inputs, x)
     else:
         groups = None if known is None else groups_by(known.column, inputs, x, known)
+    left = len(dataset.x) - len(x)
+    say(options, f"calibrating on {counted(len(x), 'row')}" + (f"; the fit has used {left:,} others" if left else ""))
     made = recalibrate(bundle, next_version(model_dir), x, dataset.hash, options.threads, groups)
     write_bundle(options, model_dir, made)
     if PAGE in bundle.report:

@@ -41,11 +41,13 @@ def write_bundle(options: Namespace, model_dir: Path, bundle: Bundle) -> None:
     if not calibrated:
         warn("no calibration rows: this bundle has no anomaly-score")
         return
-    needed, most = rows_needed(scoring.alpha), max(entry.rows for entry in calibrated)
+    score = scoring.kind, scoring.samples, ALL
+    rows = [entry.rows for entry in calibrated if (entry.kind, entry.samples, entry.group) == score]
+    needed, most, fewest = rows_needed(scoring.alpha), max(rows), min(rows)
     if most < needed:
         warn(
             f"{most} calibration rows are too few for alpha {scoring.alpha}, the default, which needs {needed}: "
-            f"requests must name an alpha of {_least_alpha(most):g} or more, or is_anomaly is null; more calibration "
+            f"requests must name an alpha of {_least_alpha(fewest):g} or more, or is_anomaly is null; more calibration "
             "rows help"
         )
     elif short := _lacking(bundle.manifest, needed):
