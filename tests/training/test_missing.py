@@ -500,7 +500,8 @@ def test_rows_of_two_folds_lack_different_values(gappy: Fitted) -> None:
         assert np.array_equal(one, other) == (entry.mask_bin in (0, 4)), entry  # in the last all that may lack does
     alone = calibrate(engine, inputs, gappy.bundle.eps, np.concatenate([rows, rows]), 1, (1,))
     for key in (entry.features_key for entry in alone.entries if entry.kind == "nll"):
-        np.testing.assert_allclose(found.arrays[key], alone.arrays[key] + np.float32(MEMBER_NATS), atol=1e-3)
+        grids = (np.asarray(arrays[key], np.float64) for arrays in (found.arrays, alone.arrays))
+        np.testing.assert_allclose(next(grids), next(grids) + MEMBER_NATS, atol=1e-3)
 
 
 def test_false_alarms_hold_where_all_rows_lie_at_an_end_of_a_bin() -> None:
