@@ -185,8 +185,8 @@ def _calibrated(
                 if kind in features:
                     nats = np.concatenate([found[features[kind]] for found in outputs if found])
                     seen = np.concatenate([mask for mask in masked if mask is not None]) if inputs.masked else None
-                    open_ = MEMBER_NATS if max(len(folds), folds[0].members) > 1 else 0.0
-                    grid, ranks = observed_grid(nats + open_, seen, most)
+                    more = MEMBER_NATS if max(len(folds), folds[0].members) > 1 else 0.0
+                    grid, ranks = observed_grid(nats, seen, most, more)
                     arrays[entry.features_key], arrays[f"{entry.features_key}/ranks"] = grid, ranks
     every = range(len(mask_bins) + 1) if bins else range(0)
     if groups is not None:
@@ -236,7 +236,7 @@ def thresholds(scores: NDArray[np.generic]) -> tuple[Threshold, ...]:
     return tuple(found)
 
 
-def raised(scores: Floats, of: Floats) -> Floats:
+def raised(scores: Floats, of: NDArray[np.floating]) -> Floats:
     """
     *scores* of calibration rows as they are kept: higher by what rounding leaves open of what they are made *of*.
 
@@ -248,7 +248,7 @@ def raised(scores: Floats, of: Floats) -> Floats:
 
 
 def observed_grid(
-    nats: Array, mask: NDArray[np.bool_] | None, most: int
+    nats: Array, mask: NDArray[np.bool_] | None, most: int, more: float = 0.0
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """
     `calibration.feature_grid` of the observed values alone: (n, C), (n, C) -> (M, C), (M,).
@@ -256,14 +256,19 @@ def observed_grid(
     Columns share their ranks, so one of m < n observed values is stretched to n: where g of them are as high as a
     value, so many of the n are that p = (1 + g) / (m + 1), or the next larger p that n has. No value exceeds the
     highest of the n where the least p is more than 1 / (n + 1), nor any that was never observed: UNKNOWN stands there.
+    What is kept is `raised`, and by *more* nats.
     """
-    nats = raised(np.asarray(nats, np.float64), np.asarray(nats, np.float64))
-    if mask is None or mask.all():
-        return calibration.feature_grid(nats, most)
+    grid, ranks = calibration.feature_grid(nats if mask is None or mask.all() else _stretched(nats, mask), most)
+    kept = raised(grid.astype(np.float64), grid) + more  # in the order of the grid: as if all had been, before
+    return np.minimum(kept, calibration.UNKNOWN).astype(np.float32), ranks
+
+
+def _stretched(nats: Array, mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """The observed values of each column as so many as there are rows, ascending: (n, C), (n, C) -> (n, C)."""
     n = len(nats)
-    stretched = np.empty(nats.shape)
+    stretched = np.empty(nats.shape, np.float32)
     for c in range(nats.shape[1]):
         descending = np.append(calibration.UNKNOWN, np.sort(nats[mask[:, c], c])[::-1])
         as_high = -(-np.arange(1, len(descending) + 1) * (n + 1) // len(descending)) - 1
         stretched[:, c] = np.repeat(descending, np.diff(as_high, prepend=0))[::-1]
-    return calibration.feature_grid(stretched, most)
+    return stretched

@@ -48,7 +48,8 @@ def test_the_whole_way_from_a_csv(by_command: ByCommand, tmp_path: Path, capsys:
     assert main(["calibrate", "--bundle", str(model), "--data", str(normals), "--threads", "1"]) == 0
     second = open_bundle(model)
     assert (second.manifest.version, second.manifest.calibrated[0].rows) == (2, 120)
-    assert "calibrating on 120 rows\n" in capsys.readouterr().out
+    told = "calibrating on 120 rows: all rows: this is not the data that the bundle was fitted to\n"
+    assert told in capsys.readouterr().out
     assert main(["evaluate", "--bundle", str(model), "--data", str(normals), "--threads", "1"]) == 2
     assert "the bundle was calibrated on these rows; nothing can be measured on them" in capsys.readouterr().err
 

@@ -19,15 +19,15 @@ def run(options: Namespace) -> None:
     """The next version of a bundle, calibrated on these rows."""
     bundle = open_bundle(options.bundle)
     dataset = as_known(options, Schema.of(bundle.manifest))
-    x = held_out(dataset, bundle.manifest).x
+    found = held_out(dataset, bundle.manifest)
+    x = found.x
     model_dir = bundle.path.parent
     inputs, known = bundle.manifest.inputs, bundle.manifest.groups
     if options.groups is not None:
         groups = groups_by(options.groups, inputs, x)
     else:
         groups = None if known is None else groups_by(known.column, inputs, x, known)
-    left = len(dataset.x) - len(x)
-    say(options, f"calibrating on {counted(len(x), 'row')}" + (f"; the fit has used {left:,} others" if left else ""))
+    say(options, f"calibrating on {counted(len(x), 'row')}: {found.which}")
     made = recalibrate(bundle, next_version(model_dir), x, dataset.hash, options.threads, groups)
     write_bundle(options, model_dir, made)
     if PAGE in bundle.report:
