@@ -29,6 +29,9 @@ _TRUTHS = {"true", "false"}
 _MOST_COUNT = 1e6  # above that a normal is as good
 _EPOCHS = (1e8, 4.2e9)  # seconds: 1973 to 2103
 _TIME_NAME = re.compile(r"(^|[^a-z])(time|timestamp|ts|date|datetime|epoch|unix)([^a-z]|$)|_at$")
+_LABEL_NAME = re.compile(
+    r"y|(.*[^a-z])?(is)?(label|target|class|anomal(y|ous)|outlier|abnormal|fault|failure|fraud|attack)([^a-z].*)?"
+)
 _INDEX_ROWS = 20
 
 
@@ -155,6 +158,12 @@ def _rows_of(words: Iterable[str], seen: SeenTexts) -> str:
         return f"constant: always {words[0]!r}"
     shown = ", ".join(f"{word!r} {seen.levels[word]:,}" for word in words[:5])
     return f"{len(words):,} categories: {shown}{', ...' if len(words) > 5 else ''}"
+
+
+def looks_like_label(column: Column) -> bool:
+    """Whether *column*, by its name and by being 0 or 1, seems to say which rows are anomalies."""
+    zero_or_one = column.kind == "binary" and column.vocabulary is None
+    return zero_or_one and _LABEL_NAME.fullmatch(column.name.lower()) is not None
 
 
 @dataclass(frozen=True)

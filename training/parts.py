@@ -165,7 +165,9 @@ def held_out(dataset: Dataset, manifest: Manifest) -> Unseen:
     dealing = Dealing.of(manifest.training)
     recalibrated = manifest.training.get("recalibrated")
     if isinstance(recalibrated, dict) and recalibrated.get("data_hash") == dataset.hash:
-        raise DataError(f"{dataset.source}: the bundle was calibrated on these rows; nothing can be measured on them")
+        raise DataError(
+            f"{dataset.source}: the bundle was calibrated on these rows already; give rows that it has not seen"
+        )
     if dataset.hash == manifest.data.hash:
         return Unseen.of(deal(dataset, dealing))
     dataset = matched(dataset, manifest.inputs, dealing)

@@ -11,7 +11,7 @@ from service.inputs import Column
 from tests.training.tables import csv_file
 from training.cells import Reading
 from training.errors import DataError
-from training.infer import Guess, Levels, guess_schema
+from training.infer import Guess, Levels, guess_schema, looks_like_label
 
 GENERATOR = np.random.default_rng(0)
 COUNTS = GENERATOR.poisson(3, 200).tolist()
@@ -147,3 +147,17 @@ def test_a_table_of_nothing_but_identifiers_is_refused(tmp_path: Path) -> None:
     text = "".join(f"id-{i}\n" for i in range(50))
     with pytest.raises(DataError, match=r"rows.csv: every column is left out: 'a', for one, holds 50 different texts"):
         guess_schema(csv_file(tmp_path, f"a\n{text}"), Reading())
+
+
+@pytest.mark.parametrize(
+    ("name", "like"),
+    [
+        *((name, True) for name in ("y", "Class", "is_anomaly", "isOutlier", "Machine failure", "label_2")),
+        *((name, False) for name in ("yield", "ay", "classified", "labelled", "running", "defaulted")),
+    ],
+)
+def test_a_flag_called_like_a_label_looks_like_one(tmp_path: Path, name: str, like: bool) -> None:
+    """By its name, where it is 0 or 1; of other values, or where the word only begins another one, it is a feature."""
+    flags, others = guess(tmp_path, [0, 1, 1, 0], name), guess(tmp_path, [0.5, 1, 2, 0], name)
+    assert [looks_like_label(column) for column in flags.schema.columns] == [like, False]
+    assert not any(looks_like_label(column) for column in others.schema.columns)

@@ -191,6 +191,27 @@ def test_without_a_schema_the_guess_is_told_and_kept(tmp_path: Path, capsys: pyt
     assert (dataset.schema.ignored, dataset.schema.label) == (("id",), "broken")
 
 
+@pytest.mark.parametrize("by_schema", [False, True])
+def test_a_label_that_was_forgotten_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], by_schema: bool
+) -> None:
+    """It would be a feature that no request has; named by --label it is none, and nothing is told."""
+    data, schema = tmp_path / "rows.csv", tmp_path / "schema.toml"
+    data.write_text("speed,anomaly\n" + "".join(f"{i}.5,{i % 2}\n" for i in range(30)))
+    options = Namespace(data=str(data), label=None, quiet=True, **dict.fromkeys((*READING, *WINDOWS)))
+    if by_schema:
+        assert main(["schema", str(data), "--output", str(schema), "--quiet"]) == 0
+        options.schema = schema
+    assert to_fit(options).inputs.names == ("speed", "anomaly")
+    told = (
+        "warning: column 'anomaly' is learned from, and every request needs it; if it says which rows are anomalies: "
+    )
+    assert told + "--label anomaly" in capsys.readouterr().err
+    options = Namespace(**{**vars(options), "label": "anomaly", "schema": None})
+    assert to_fit(options).inputs.names == ("speed",)
+    assert capsys.readouterr().err == ""
+
+
 def test_the_same_table_as_parquet_is_the_same_data(tmp_path: Path) -> None:
     """Types are stored there; the numbers that the model takes are the same to the bit."""
     pa: Any = importlib.import_module("pyarrow")

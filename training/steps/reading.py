@@ -12,7 +12,7 @@ from training import data, schema, series
 from training.cells import MISSING, Reading
 from training.data import Dataset
 from training.errors import DataError
-from training.infer import Guess, Levels, guess_schema
+from training.infer import Guess, Levels, guess_schema, looks_like_label
 from training.schema import Schema
 from training.series import Cut, Series
 from training.steps.said import say, warn
@@ -117,6 +117,12 @@ def _cut(options: Namespace) -> Cut | None:
 
 
 def _table(options: Namespace, file: TableFile, known: Schema, how: Reading, cut: Cut | None, first: bool) -> Dataset:
+    suspects = [column.name for column in known.columns if looks_like_label(column)]
+    if first and suspects and known.label is None:
+        warn(
+            f"column {suspects[0]!r} is learned from, and every request needs it; if it says which rows are anomalies: "
+            f"--label {suspects[0]}"
+        )
     if cut is None:
         return data.from_table(file, known, how)
     return _windows(options, series.of_table(file, series.schema_of(known, cut), how), cut, first)
