@@ -189,7 +189,7 @@ class V1:
         else:
             answer = npy.write_npy(_main(op, reply))
         spent.rows, spent.serialize = rows, spent.lap()
-        return answer, [(b"content-type", write.encode())], spent
+        return answer, _headers(served, write), spent
 
     def _array_field(self, served: Served, fields: Fields) -> str:
         """What an array that is a whole body is called; for interpolate `array=latents` in the query may say."""
@@ -200,6 +200,14 @@ class V1:
                 raise InvalidInput(f"array must be {' or '.join(names)}; given: {shown(name)}", field="array")
             return str(name)
         return names[ROW_FIELDS[self._task.op] or 0]
+
+
+def _headers(served: Served, write: str) -> list[tuple[bytes, bytes]]:
+    """Of a reply of type *write*; the model's name is in all of them but a .npy file, which has no place for it."""
+    headers = [(b"content-type", write.encode())]
+    if write == media.NPY:
+        headers.append((b"x-model", "/".join(map(str, served.model.values())).encode()))
+    return headers
 
 
 def _main(op: Operation, reply: Fields) -> Array:

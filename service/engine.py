@@ -10,20 +10,20 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
-from typing import Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from service import provider
 from service.bundle import Bundle
 from service.errors import BundleError, EngineError
-from service.provider import Device
+from service.provider import Device, Placement, open_sessions
 
 log = logging.getLogger("service.engine")
 
 Array = NDArray[np.generic]
+Opener = Callable[[Mapping[str, bytes], Device, int], tuple[Placement, dict[str, Any]]]
 RTOL = ATOL = 1e-4
 ORIGINAL_UNITS = ("mean", "lower", "upper", "expected", "x")
 """Outputs that are rows; the others are in nats, or standardised."""
@@ -35,12 +35,15 @@ class Engine:
     """
     One session for each graph.
 
-    *graphs*: ONNX bytes by graph name. *threads*: of onnxruntime on the CPU, 0 = `available_cpus()`.
-    Raises EngineError when onnxruntime cannot load a graph or the device asked for is not what runs it.
+    *graphs*: ONNX bytes by graph name. *threads*: of onnxruntime on the CPU, 0 = `available_cpus()`. *opened*: what
+    opens the sessions. Raises EngineError when onnxruntime cannot load a graph or the device asked for is not what
+    runs it.
     """
 
-    def __init__(self, graphs: Mapping[str, bytes], device: Device = "cpu", threads: int = 0) -> None:
-        self.placement, self._sessions = provider.open_sessions(graphs, device, threads)
+    def __init__(
+        self, graphs: Mapping[str, bytes], device: Device = "cpu", threads: int = 0, opened: Opener = open_sessions
+    ) -> None:
+        self.placement, self._sessions = opened(graphs, device, threads)
         self._buckets = self.placement.on_gpu
         self._batched = {
             name: {tensor.name for tensor in session.get_inputs() if tensor.shape and tensor.shape[0] == "batch"}
@@ -122,19 +125,26 @@ class Engine:
                     )
 
     def warm_up(self, bundle: Bundle, max_rows: int) -> float:
-        """Run every graph once for each size that it will be run with, up to *max_rows*; the seconds that took."""
+        """
+        Run every graph once for each size that it will be run with, up to *max_rows*; the seconds that took.
+
+        The scorer with each K that is calibrated, a row counting K times.
+        """
         start = time.perf_counter()
-        sizes = [2**i for i in range(bucket(max_rows).bit_length())] if self._buckets else [1, max_rows]
+        calibrated = sorted({entry.samples for entry in bundle.manifest.calibrated})
         for name, graph in bundle.manifest.graphs.items():
             golden = bundle.golden[name]
-            for rows in sizes:
-                feed = {
-                    tensor.name: np.resize(golden[tensor.name], (rows, *golden[tensor.name].shape[1:]))
-                    if tensor.name in self._batched[name]
-                    else golden[tensor.name]
-                    for tensor in graph.inputs
-                }
-                self.run(name, feed)
+            for draws in calibrated if name == "scorer" else (1,):
+                most = max(1, max_rows // draws)
+                fixed = {**golden, "eps": bundle.eps[:draws]} if name == "scorer" else golden
+                for rows in [2**i for i in range(bucket(most).bit_length())] if self._buckets else sorted({1, most}):
+                    feed = {
+                        tensor.name: np.resize(golden[tensor.name], (rows, *golden[tensor.name].shape[1:]))
+                        if tensor.name in self._batched[name]
+                        else fixed[tensor.name]
+                        for tensor in graph.inputs
+                    }
+                    self.run(name, feed)
         return time.perf_counter() - start
 
 

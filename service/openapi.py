@@ -16,6 +16,7 @@ from fastapi.openapi.utils import get_openapi
 
 from service.errors import Forbidden, Unauthorized
 from service.hot_routes import hot_routes
+from service.http import media
 from service.http.keys import is_open
 from service.http.refusals import documented
 from service.oip.messages import OIPError
@@ -82,6 +83,10 @@ _HEADERS: dict[str, dict[str, Any]] = {
     "RequestId": {
         "description": "The request's id: the caller's, or one that was given.",
         "schema": {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,128}$"},
+    },
+    "Model": {
+        "description": "Of a .npy reply, which has no other place for it: name/version/bundle_id of the model.",
+        "schema": {"type": "string"},
     },
     "Challenge": {"description": "How to say who you are (RFC 6750).", "schema": {"type": "string"}},
     "RetryAfter": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}},
@@ -189,6 +194,8 @@ def _complete(operation: dict[str, Any], schemas: dict[str, Any], path: str) -> 
     for status, response in operation["responses"].items():
         headers = response.setdefault("headers", {})
         headers["X-Request-Id"] = {"$ref": "#/components/headers/RequestId"}
+        if media.NPY in response.get("content", {}):
+            headers["X-Model"] = {"$ref": "#/components/headers/Model"}
         if status == "429":
             headers["Retry-After"] = {"$ref": "#/components/headers/RetryAfter"}
         if status in ("401", "403"):

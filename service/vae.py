@@ -30,9 +30,17 @@ from service.scored import Scored
 
 Array = NDArray[np.generic]
 Floats = NDArray[np.float64]
-GRAPHS_SERVED = {"encoder", "decoder", "scorer", "observe", "prior"}
 MASK = "mask"
 """The tensor of a graph that says which values are observed."""
+
+SERVED = {
+    "encoder": {"x", MASK},
+    "decoder": {"z"},
+    "scorer": {"x", MASK, "eps"},
+    "observe": {"z", "u"},
+    "prior": {"eps", "u"},
+}
+"""The graphs that are run, and the tensors that each may take."""
 
 
 class Work(NamedTuple):
@@ -76,11 +84,13 @@ class VAE:
         max_lone_rows: int | None = None,
     ) -> None:
         manifest = bundle.manifest
-        if more := set(manifest.graphs) - GRAPHS_SERVED:
-            file = manifest.graphs[next(iter(more))].file
-            raise BundleError(
-                bundle.path, file, f"this version of the service does not run the graph {', '.join(more)}"
-            )
+        for name, graph in manifest.graphs.items():
+            unknown = "this version of the service does not"
+            if name not in SERVED:
+                raise BundleError(bundle.path, graph.file, f"{unknown} run the graph {name}")
+            if more := set(_inputs(graph)) - SERVED[name]:
+                tensors = ", ".join(sorted(more))
+                raise BundleError(bundle.path, graph.file, f"{unknown} give {name} the tensor {tensors}")
         self.bundle = bundle
         self.placement = engine.placement
         run = functools.partial(_run, engine, bundle.eps)  # not a method: a circle would outlive a reload

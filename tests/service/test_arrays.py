@@ -87,8 +87,9 @@ def test_an_npy_holds_the_main_array(table_server: Server) -> None:
         np.testing.assert_allclose(got, v1(table_server, op, **body)[MAIN[op]], **CLOSE)
     headers = {"Accept": "application/x-npy"}
     reply = table_server.client.post("/v1/sample", json={"count": 2, "seed": 1}, headers=headers)
-    want = v1(table_server, "sample", count=2, seed=1)["outputs"]
-    np.testing.assert_allclose(np.load(io.BytesIO(reply.content)), want, **CLOSE)
+    want = v1(table_server, "sample", count=2, seed=1)
+    np.testing.assert_allclose(np.load(io.BytesIO(reply.content)), want["outputs"], **CLOSE)
+    assert reply.headers["X-Model"] == "/".join(str(value) for value in want["model"].values())
 
 
 def test_scores_explanations_and_unknowns_are_plain_arrays(image_server: Server) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import json
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from service import calibration
 from service.bundle import Bundle, open_bundle, pack_arrays
 from service.engine import ATOL, ORIGINAL_UNITS, RTOL, Engine, bucket, deviation
 from service.errors import BundleError, EngineError
+from service.provider import Device, Placement, open_sessions
 from service.scored import Scored
 from service.vae import VAE, Work
 from tests.bundles import edit_manifest, reseal, table_rows
@@ -81,6 +82,72 @@ def test_a_cpu_runs_as_many_rows_as_it_is_given(bundle: Bundle, engine: Engine, 
     assert engine.padding(rows) == 0
     for graph in ("encoder", "decoder", "scorer"):
         assert {len(a) for a in engine.run(graph, inputs_of(bundle, graph, rows)).values()} == {rows}
+
+
+class Noting:
+    """Sessions of the CPU under the name of another *provider*; how many rows, and draws, each run was given."""
+
+    def __init__(self, provider: str) -> None:
+        self.provider = provider
+        self.runs: dict[str, list[tuple[int, int]]] = {}
+
+    def open(
+        self, graphs: Mapping[str, bytes], device: Device, threads: int
+    ) -> tuple[Placement, dict[str, _NotingSession]]:
+        """In the place of `open_sessions`."""
+        placement, sessions = open_sessions(graphs, "cpu", threads)
+        noted = {name: _NotingSession(session, self.runs.setdefault(name, [])) for name, session in sessions.items()}
+        return dataclasses.replace(placement, requested=device, actual=self.provider), noted
+
+
+class _NotingSession:
+    """The part of an onnxruntime session that the engine uses."""
+
+    def __init__(self, session: Any, runs: list[tuple[int, int]]) -> None:
+        self.get_inputs, self.get_outputs = session.get_inputs, session.get_outputs
+        self._session = session
+        self._runs = runs
+
+    def run(self, names: list[str], feed: Mapping[str, Array]) -> list[Array]:
+        rows = next(len(array) for name, array in feed.items() if name in ("x", "z"))
+        self._runs.append((rows, len(feed.get("eps", ()))))
+        results: list[Array] = self._session.run(names, feed)
+        return results
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 5, 17])
+def test_a_gpu_runs_powers_of_two_and_answers_the_rows_that_were_asked_about(
+    bundle: Bundle, engine: Engine, rows: int
+) -> None:
+    """Rows of padding are in no answer, and change none."""
+    noting = Noting("CUDAExecutionProvider")
+    gpu = Engine(bundle.graphs, "cuda", threads=1, opened=noting.open)
+    assert gpu.padding(rows) == bucket(rows) - rows
+    for graph in ("encoder", "decoder", "scorer"):
+        feed = inputs_of(bundle, graph, rows)
+        padded, plain = gpu.run(graph, feed), engine.run(graph, feed)
+        assert noting.runs[graph][-1][0] == bucket(rows)
+        for name, value in plain.items():
+            assert deviation(padded[name], value, FEATURES) <= 1, name
+
+
+@pytest.mark.parametrize(
+    ("provider", "rows", "scored"),
+    [
+        ("CPUExecutionProvider", [1, 48], {1: [1, 48], 16: [1, 3], 64: [1]}),
+        ("CUDAExecutionProvider", [1, 2, 4, 8, 16, 32, 64], {1: [1, 2, 4, 8, 16, 32, 64], 16: [1, 2, 4], 64: [1]}),
+    ],
+)
+def test_every_graph_is_warmed_for_the_sizes_and_draws_that_it_will_be_run_with(
+    bundle: Bundle, provider: str, rows: list[int], scored: dict[int, list[int]]
+) -> None:
+    """The first request with K draws is not the one that allocates for them; a scored row counts K times."""
+    noting = Noting(provider)
+    engine = Engine(bundle.graphs, threads=1, opened=noting.open)
+    engine.warm_up(bundle, 48)
+    assert {entry.samples for entry in bundle.manifest.calibrated} == set(scored)
+    assert noting.runs["encoder"] == noting.runs["decoder"] == [(n, 0) for n in rows]
+    assert noting.runs["scorer"] == [(n, draws) for draws, sizes in scored.items() for n in sizes]
 
 
 @given(rows=st.integers(1, 10**6))

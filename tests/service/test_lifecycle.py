@@ -19,6 +19,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import onnx
 import pytest
 
 from service.app import create_app
@@ -378,6 +379,22 @@ def test_a_graph_that_this_service_does_not_run_is_refused_at_the_start(own_bund
     ended = start(f"--bundle={own_bundle}", "--port=0")
     assert ended.returncode != 0
     assert "posterior.onnx: this version of the service does not run the graph posterior" in ended.stderr
+
+
+def test_a_graph_that_takes_what_this_service_does_not_give_is_refused_at_the_start(own_bundle: Path) -> None:
+    """As that of a conditional model: every request would fail otherwise."""
+    model = onnx.load(own_bundle / "encoder.onnx")
+    model.graph.input.append(onnx.helper.make_tensor_value_info("condition", onnx.TensorProto.FLOAT, ["batch", 2]))
+    onnx.save(model, own_bundle / "encoder.onnx")
+    graphs = json.loads((own_bundle / "manifest.json").read_text())["graphs"]
+    graphs["encoder"]["inputs"].append({"name": "condition", "dtype": "float32", "shape": ["batch", 2]})
+    arrays = dict(np.load(own_bundle / "golden.npz"))
+    arrays["encoder/condition"] = np.zeros((len(arrays["encoder/x"]), 2), np.float32)
+    np.savez(own_bundle / "golden.npz", **arrays)
+    edit_manifest(own_bundle, graphs=graphs)
+    ended = start(f"--bundle={own_bundle}", "--port=0")
+    assert ended.returncode != 0
+    assert "encoder.onnx: this version of the service does not give encoder the tensor condition" in ended.stderr
 
 
 def test_a_second_signal_ends_at_once_and_quietly(table_bundle: Path) -> None:
