@@ -107,7 +107,7 @@ def threshold(calibration: Floats, alpha: float) -> float | None:
     return float(calibration[k - 1]) if k <= len(calibration) else None
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=4096)  # an alpha has one for each group and bin of missing values
 def false_alarm_rate(n: int, alpha: float) -> tuple[float, float]:
     """
     The central 90 % interval of the real false-alarm rate, given the n calibration rows that happened to be drawn.
@@ -160,13 +160,29 @@ def feature_medians(grid: NDArray[np.float32], ranks: NDArray[np.int64], n: int)
 
 
 def _beta_quantile(q: float, a: int, b: int) -> float:
-    """The q-quantile of Beta(a, b) for whole a and b, by bisection on the binomial tail."""
-    n = a + b - 1
-    j = np.arange(a)  # the regularised incomplete beta I_x(a, b) is P(Binomial(n, x) >= a)
-    log_choose = math.lgamma(n + 1) - np.array([math.lgamma(i + 1) + math.lgamma(n - i + 1) for i in range(a)])
-    low, high = 0.0, 1.0
+    """
+    The q-quantile of Beta(a, b) for whole a and b and 0.04 < q < 0.96, by Newton's method between two bounds.
+
+    I_x(a, b), the distribution function, is P(Binomial(n, x) >= a) with n = a + b - 1. Of its terms those are summed
+    that are more than exp(-40).
+    """
+    if a > b:  # as many terms as the smaller of the two
+        return 1 - _beta_quantile(1 - q, b, a)
+    n, mean = a + b - 1, a / (a + b)
+    spread = math.sqrt(a * b / (a + b + 1)) / (a + b)
+    low, high = max(0.0, mean - 5 * spread), min(1.0, mean + 5 * spread)  # Cantelli: each tail has at most 1/26
+    first = max(0, math.floor(n * low - math.sqrt(80 * n * high)))  # Chernoff: P(Bin <= m - t) <= exp(-t^2 / 2m)
+    j = np.arange(first, a)
+    of_first = math.lgamma(n + 1) - math.lgamma(first + 1) - math.lgamma(n - first + 1)
+    log_choose = of_first + np.append(0.0, np.cumsum(np.log((n - j[:-1]) / (j[:-1] + 1))))
+    x = mean
     for _ in range(60):
-        x = (low + high) / 2
-        below = 1 - np.exp(log_choose + j * math.log(x) + (n - j) * math.log1p(-x)).sum()
+        log_terms = log_choose + j * math.log(x) + (n - j) * math.log1p(-x)
+        below = 1 - float(np.exp(log_terms).sum())
         low, high = (x, high) if below < q else (low, x)
-    return (low + high) / 2
+        density = (n - a + 1) / (1 - x) * math.exp(log_terms[-1])  # n C(n-1, a-1) x^(a-1) (1-x)^(b-1)
+        nearer = x - (below - q) / density if density else low
+        if abs(nearer - x) <= 1e-15:
+            break
+        x = nearer if low < nearer < high else (low + high) / 2
+    return x

@@ -53,6 +53,12 @@ class Column(Part):
         examples=["iso8601"],
     )
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.unknown == "other" and self.kind != "categorical":
+            raise ValueError(f"column {self.name!r} is {self.kind}, so unknown cannot be other")
+        return self
+
 
 class Windows(Part):
     """

@@ -111,7 +111,8 @@ class Components(Reply):
         description="the score less the parts of all features (see explain), in nats: shape [n]"
     )
     effective_samples: list[Annotated[float, Field(ge=0)] | None] = Field(
-        description="of the K draws, by importance weight: shape [n], from 1 to K; near 1 where q fits the row badly"
+        description="of the K draws, by importance weight: shape [n], from 1 to K, or to M K of an "
+        "ensemble of M models; near 1 where q fits the row badly"
     )
 
 
@@ -183,8 +184,9 @@ class AnomalyScoreReply(Reply):
     components: Components | Absent = Field(None, description="the parts of the scores; there with components = true")
     explanations: list[list[Explanation] | None] | Absent = Field(
         None,
-        description="shape [n, E]: for each row the E observed features with the largest parts, largest first, fewer "
-        "where fewer were observed, or null for a row that could not be scored; there with explain = E > 0",
+        description="shape [n, E]: for each row the E observed features with the rarest parts, least p_value first and "
+        "of equal ones most nats, fewer where fewer were observed, or null for a row that could not be scored; there "
+        "with explain = E > 0",
     )
     sensors: list[list[SensorPart] | None] | Absent = Field(
         None,

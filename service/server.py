@@ -79,9 +79,9 @@ class Server(uvicorn.Server):
         for one in self._listeners:
             opening = asyncio.get_running_loop().create_server(self.protocol, sock=one, backlog=BACKLOG)
             self.servers.append(await opening)
-        if sockets:
-            log.info("running on %s", url(sockets))
         self.begin()
+        if sockets:
+            log.info("running on %s", url(sockets))  # the last of all: who reads it may send a SIGHUP at once
 
     def begin(self) -> None:
         """The application has started, and connections come."""

@@ -99,7 +99,7 @@ def fit_baselines(
 
     More than `most_rows` rows are thinned to that many. One thread, so that the same rows give the same figures.
     """
-    features = width(inputs)
+    features, seed = width(inputs), seed % 2**32  # scikit-learn takes no larger one
     train = thinned(train, most_rows(features), seed)
     validation = thinned(validation, 2000, seed)
     standard = Standard(train, inputs, sigma_floor)

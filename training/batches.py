@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from training.models.mlp import VAE
+from training.moments import some_of
 
 Array = NDArray[np.generic]
 Draw = Callable[[Array, np.random.Generator], Array]
@@ -118,7 +119,7 @@ class Batches:
 
 def adaptation_rows(train: Array, draw: Draw | None, seed: int) -> Array:
     """The rows that scaling and the first biases are taken from: (m, *shape) as the model takes them."""
-    return train if draw is None else draw(train[:20000], np.random.default_rng([seed, _ADAPT]))
+    return train if draw is None else draw(some_of(train), np.random.default_rng([seed, _ADAPT]))
 
 
 def standardised(vae: VAE, x: Array) -> Tensor:

@@ -20,13 +20,13 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from service.inputs import Inputs
+from training.data import CLAMP
 from training.moments import SIGMA_MIN, constant
 from training.numbers import Numbers
 
 Array = NDArray[np.generic]
 Floats = NDArray[np.float64]
 
-CLAMP: Final = 100.0
 MIXTURE_ROWS: Final = 5000
 FULL_COVARIANCE: Final = 100
 """Features up to which a mixture's covariances are full matrices."""

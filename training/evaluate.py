@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +22,7 @@ from service.ensemble import p_values, together
 from service.groups import NONE, Grouping
 from service.inputs import Inputs
 from training import masks
+from training.active import are_active
 from training.calibrate import TIED
 from training.contest import contest
 from training.labelled import choices
@@ -32,7 +32,6 @@ from training.scorer import chunks, draws_of, entries_of, p_values_of, ranked_of
 Array = NDArray[np.generic]
 Floats = NDArray[np.float64]
 
-ACTIVE: Final = 0.01
 _CHUNK_VALUES = 2**21
 _STREAM = 13  # of the seed: the values that are hidden
 
@@ -56,7 +55,7 @@ def evaluate(
     *anomaly_share*, *miss_cost*: see `labelled.choices`.
     """
     report: dict[str, JsonValue] = {"rows": len(x), **bounds(engine, bundle.manifest.inputs, x, draws, seed)}
-    report |= latents(bundle, engine, x)
+    report |= latents(bundle, engine, x, seed)
     if bundle.manifest.members > 1:
         by_folds = any(entry.folds for entry in bundle.manifest.calibrated)
         report["ensemble"] = {"models": bundle.manifest.members, "by_folds": by_folds}
@@ -119,15 +118,15 @@ def bounds(
 
 def latents(bundle: Bundle, engine: Engine, x: Array, seed: int = 0) -> dict[str, JsonValue]:
     """
-    The mean KL of each latent, and how many are active: Var_x(mu_j) > 0.01.
+    The mean KL of each latent, and how many are active, see `are_active`.
 
-    Burda et al. 2016, section 5.2. With a learned prior KL is the average over the draws of the default score. Of an
+    With a learned prior KL is the average over the draws of the default score. Of an
     ensemble those of the first member, whose latents the operations show.
     """
     inputs = bundle.manifest.inputs
     mu = np.concatenate([engine.run("encoder", rows, ("mu",))["mu"] for rows in chunks(x, inputs, 1024)])
     kl = run_scorer(engine, inputs, x, draws_of(bundle, seed), ("kl",))["kl"].astype(np.float64).mean(axis=0)
-    active = int((mu.astype(np.float64).var(axis=0) > ACTIVE).sum())
+    active = int(are_active(mu.astype(np.float64).var(axis=0)).sum())
     own = bundle.manifest.members * kl[: bundle.manifest.latent.dim]
     return {"active_units": active, "kl_per_latent": [round(v, 4) for v in own.tolist()]}
 

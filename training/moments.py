@@ -22,6 +22,7 @@ SIGMA_MIN: Final = 1e-3
 """The least sigma of a feature that a fit may be given, in its standard deviations."""
 
 _CHUNK_VALUES = 2**22
+_SOME_ROWS, _SOME_VALUES = 20000, 2**25
 _LEAST_SCALE = 1e-150  # its square is a float64 with all its digits
 
 
@@ -100,11 +101,24 @@ def log_sigma_floor(
     Values recorded to within *gap* are uncertain by gap / sqrt 12; without the floor a column of integers, or one
     with many zeros, has unbounded density and owns the score.
     """
-    sample = _rows(x, slice(0, 20000))
+    sample = _rows(some_of(x), slice(None))
     columns = sample.T if inputs.kind == "table" else sample.reshape(1, -1)
     gaps = np.array([_smallest_gap(column) for column in columns])
     floor: NDArray[np.float64] = np.log(np.maximum(least, gaps / math.sqrt(12) / scale))
     return floor
+
+
+def some_of(x: Array) -> Array:
+    """
+    *x*, or 20,000 of its rows in their order, fewer where they have many values: what units and biases are taken from.
+
+    Drawn from all of them: files are often sorted, and the first rows are then like no others. (n, *shape) ->
+    (m, *shape).
+    """
+    most = min(_SOME_ROWS, max(1, _SOME_VALUES // max(1, math.prod(x.shape[1:]))))
+    if len(x) <= most:
+        return x
+    return x[np.sort(np.random.default_rng(len(x)).choice(len(x), most, replace=False))]
 
 
 def _smallest_gap(values: NDArray[np.float64]) -> float:

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from service.inputs import Column, Inputs
+from service.inputs import Inputs
 from training.moments import SIGMA_MIN, log_sigma_floor, moments
 from training.support import levels_of_column
 
@@ -36,7 +36,7 @@ class Numbers:
 
     def __init__(self, train: Array, inputs: Inputs, sigma_floor: float = SIGMA_MIN) -> None:
         columns = inputs.columns or ()
-        self._categories = [c for c, column in enumerate(columns) if _is_category(column)]
+        self._categories = [c for c, column in enumerate(columns) if column.kind == "categorical"]
         self._counts = [column.kind == "count" for c, column in enumerate(columns) if c not in self._categories]
         self._dense = [c for c in range(inputs.features) if c not in self._categories]
         self._missing = inputs.masked
@@ -100,12 +100,7 @@ def width(inputs: Inputs) -> int:
     """E: how many numbers a row becomes."""
     if inputs.columns is None:
         return inputs.features
-    return sum(min(levels_of_column(c), MOST_LEVELS) if _is_category(c) else 1 for c in inputs.columns)
-
-
-def _is_category(column: Column) -> bool:
-    """Two values and "another one" are categories; two are a number as good as any."""
-    return column.kind == "categorical" or (column.kind == "binary" and levels_of_column(column) > 2)
+    return sum(min(levels_of_column(c), MOST_LEVELS) if c.kind == "categorical" else 1 for c in inputs.columns)
 
 
 def _places(values: Floats, levels: NDArray[np.int64]) -> Floats:

@@ -22,6 +22,7 @@ from training.blocks import apart, split_windows
 from training.data import Dataset
 from training.errors import DataError
 from training.split import Fractions, Rows, split_folds, split_rows
+from training.support import require_support
 
 Array = NDArray[np.generic]
 _PIECE_VALUES = 2**22
@@ -160,7 +161,7 @@ def held_out(dataset: Dataset, manifest: Manifest) -> Unseen:
     The rows of *dataset* that the bundle never saw.
 
     The data set that the bundle was fitted to gives its test rows; any other one all of its rows.
-    Raises DataError where it is not of the bundle's kind.
+    Raises DataError where it is not of the bundle's kind, or has values that its likelihood has none for.
     """
     dealing = Dealing.of(manifest.training)
     recalibrated = manifest.training.get("recalibrated")
@@ -175,6 +176,9 @@ def held_out(dataset: Dataset, manifest: Manifest) -> Unseen:
     if dataset.places is not None:
         dataset = replace(dataset, x=dataset.x[apart(dataset.places)])
         which = "all windows that do not overlap: this is not the data that the bundle was fitted to"
+    model = manifest.training.get("model")
+    if dealing.binarize == "none" and isinstance(model, dict):
+        require_support(dataset.x, manifest.inputs, str(model["likelihood"]), int(str(model["levels"])))
     x = as_inputs(dataset.x, dataset.inputs, dealing, 3)
     anomalies = None if dataset.anomalies is None else as_inputs(dataset.anomalies, dataset.inputs, dealing, 4)
     return Unseen(x, dataset.labels, anomalies, which)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -63,15 +64,27 @@ def only_one(file: Path) -> Iterator[None]:
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     beside = file.with_name(f".{file.name}.lock")
-    with beside.open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise FitError(f"{file}: another fit is writing it; give this one another --output") from None
+    with contextlib.ExitStack() as stack:
+        while True:
+            lock = stack.enter_context(beside.open("w"))
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise FitError(f"{file}: another fit is writing it; give this one another --output") from None
+            if _is_there(beside, lock.fileno()):
+                break  # else a fit that has ended meanwhile took the file away, and another one may hold the next
         try:
             yield
         finally:
             beside.unlink(missing_ok=True)
+
+
+def _is_there(file: Path, descriptor: int) -> bool:
+    """Whether the open file *descriptor* is the one that is called *file*."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), file.stat())
+    except FileNotFoundError:
+        return False
 
 
 def found(

@@ -26,6 +26,7 @@ Array = NDArray[np.generic]
 Floats = NDArray[np.float64]
 
 _CHUNK_VALUES = 2**22  # numbers in the largest tensor of a run: 16 MiB
+_LEAST_WIDTH = 256  # of one row and draw: hidden layers, and the mixture of the prior, are wider than a narrow table
 
 
 def run_scorer(
@@ -34,7 +35,7 @@ def run_scorer(
     """The scorer's *outputs* for all rows, a chunk at a time: (n, *shape), (K, L) -> (n, ...) each."""
     parts = [
         engine.run("scorer", {**rows, "eps": eps}, outputs)
-        for rows in chunks(x, inputs, max(1, _CHUNK_VALUES // (len(eps) * width(inputs))))
+        for rows in chunks(x, inputs, max(1, _CHUNK_VALUES // (len(eps) * max(_LEAST_WIDTH, width(inputs)))))
     ]
     return {name: np.concatenate([part[name] for part in parts]) for name in outputs}
 

@@ -16,6 +16,7 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor
 
+from training.active import are_active
 from training.batches import normals, standardised
 from training.models.mlp import VAE
 from training.objective import log_likelihood, reparameterize
@@ -23,9 +24,8 @@ from training.objective import log_likelihood, reparameterize
 Record = dict[str, Any]
 """Figures of one epoch by name, as JSON has them."""
 
-ACTIVE = 0.01  # Burda et al. 2016, section 5.2: a unit is active when Var_x(mu_j) is above this
-
-_ROWS = 1000  # at a time
+_ROWS = 1000  # at a time, fewer where draws or outputs are many
+_VALUES = 2**24  # of the largest tensor: 64 MiB
 
 
 def criterion(record: Mapping[str, Any]) -> float:
@@ -38,7 +38,7 @@ class Validation:
     """
     Measures a model on *rows*, (n, *shape): eight draws a row, one where there are many rows, but at least *draws*.
 
-    With several *draws* the importance-weighted bound is measured too, with as many.
+    With several *draws* the importance-weighted bound is measured too, of the first *draws* of them.
 
     With a *fabric* of several processes each measures its share, and all get the same figures.
     """
@@ -49,7 +49,9 @@ class Validation:
         rank, processes = (fabric.global_rank, fabric.world_size) if fabric is not None else (0, 1)
         self._vae, self._fabric, self._n = vae, fabric, len(rows)
         mine = slice(len(rows) * rank // processes, len(rows) * (rank + 1) // processes)
-        self._several, draws = draws > 1, max(draws, 8 if len(rows) < 2000 else 1)
+        self._ascended, draws = draws, max(draws, 8 if len(rows) < 2000 else 1)
+        width = max(256, vae.theta.out_features)  # of one row and draw: parameters of p(x|z), or a hidden layer
+        self._at_once = max(1, min(_ROWS, _VALUES // (draws * width)))
         self._v = standardised(vae, rows[mine])
         self._eps = normals((len(rows), draws, vae.config.latent_dim), [seed, 6])[mine].to(self._v.device)
 
@@ -62,7 +64,8 @@ class Validation:
         latent = self._vae.config.latent_dim
         sums = torch.zeros(3 + 2 * latent, dtype=torch.float64, device=self._v.device)
         with torch.no_grad():
-            for v, eps in zip(torch.split(self._v, _ROWS), torch.split(self._eps, _ROWS), strict=True):
+            pieces = (torch.split(rows, self._at_once) for rows in (self._v, self._eps))
+            for v, eps in zip(*pieces, strict=True):
                 sums += self._sums(v, eps)
         if self._fabric is not None:
             sums = torch.as_tensor(self._fabric.all_reduce(sums, reduce_op="sum"))
@@ -72,8 +75,8 @@ class Validation:
             "validation_elbo": log_px_z - kl,
             "reconstruction": log_px_z,
             "kl": kl,
-            "active_units": int((squares - means**2 > ACTIVE).sum()),
-            **({"validation_bound": bound} if self._several else {}),
+            "active_units": int(are_active(squares - means**2).sum()),
+            **({"validation_bound": bound} if self._ascended > 1 else {}),
         }
 
     def _sums(self, v: Tensor, eps: Tensor) -> Tensor:
@@ -87,6 +90,6 @@ class Validation:
         seen = None if mask is None else mask.unsqueeze(1)
         log_p = log_likelihood(likelihood.peak(), energy, seen).double()  # (B, K)
         log_w = log_p + self._vae.prior.log_ratio(z, eps, logvar)
-        bound = log_w.logsumexp(dim=1).sum() - len(v) * math.log(z.shape[1])
+        bound = log_w[:, : self._ascended].logsumexp(dim=1).sum() - len(v) * math.log(self._ascended)
         parts = log_p.mean(dim=1).sum(), self._vae.prior.kl(mu, logvar, z, eps).double().sum(), bound
         return torch.cat([torch.stack(parts), mu.double().sum(dim=0), mu.double().square().sum(dim=0)])

@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from training.active import are_active
 from training.batches import normals, standardised
-from training.evaluate import ACTIVE
 from training.models.mlp import VAE
 from training.objective import kl_per_latent, latent_log_ratio, reparameterize
 
@@ -56,7 +56,7 @@ def bounds(
     v = standardised(vae, x)
     with torch.no_grad():
         mu, logvar = (torch.cat(part) for part in zip(*map(vae.encode, torch.split(v, 1000)), strict=True))
-        active = int((mu.double().var(dim=0, correction=0) > ACTIVE).sum())
+        active = int(are_active(mu.double().var(dim=0, correction=0).numpy()).sum())
         kl = kl_per_latent(mu, logvar).double().sum(dim=1).cpu().numpy()
 
     def measured(row: int) -> tuple[float, float]:

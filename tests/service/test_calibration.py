@@ -259,3 +259,12 @@ def test_a_score_above_all_calibration_rows_has_the_smallest_p_value_there_is() 
     grid, ranks = calibration.feature_grid(rows[:, None])
     assert len(ranks) == 1000
     assert calibration.feature_p_values(grid, ranks, 5000, above[:, None])[0, 0] == 1 / 5001
+
+
+@pytest.mark.parametrize("n", [100_000, 1_000_000])
+@pytest.mark.parametrize("alpha", [1e-5, 0.001, 0.05, 0.5, 0.9])
+def test_of_a_million_rows_the_interval_is_that_of_the_beta_distribution_too(n: int, alpha: float) -> None:
+    """To eight digits, which is what the logarithm of a factorial of a million leaves."""
+    k = calibration.rank(n, alpha)
+    want = stats.beta(n + 1 - k, k).ppf([0.05, 0.95])
+    np.testing.assert_allclose(calibration.false_alarm_rate(n, alpha), want, rtol=1e-8)

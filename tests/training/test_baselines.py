@@ -243,3 +243,9 @@ def test_evaluation_needs_no_torch() -> None:
     """Nor do calibration and the report."""
     code = "import sys, training.steps.evaluate, training.steps.calibrate; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "False\n"
+
+
+def test_a_seed_of_more_than_32_bits_is_taken() -> None:
+    """scikit-learn takes none; a fit that has one must not fail after all its epochs."""
+    x = table(60, 0)
+    assert fit_baselines(x, x, from_arrays("table", {"X": x}).inputs, 2, seed=2**40 + 1).rows == 60

@@ -67,12 +67,6 @@ def test_two_embedded_columns_do_not_share_their_vectors() -> None:
     assert torch.nonzero(moved.abs().sum(dim=1)).flatten().tolist() == [7, 47]
 
 
-def test_two_values_and_another_one_are_categories() -> None:
-    """A binary column whose unknown values are allowed has three, without an order."""
-    column = Column(name="a", kind="binary", vocabulary=("no", "yes"), unknown="other")
-    assert features(column)(torch.tensor([[2.0]]), None).tolist() == [[0.0, 0.0, 1.0]]
-
-
 def test_counts_go_in_as_logarithms_and_orders_as_numbers_standardised() -> None:
     """Mean 0 and variance 1 over what was observed; numbers stay as the scaling left them; a constant is 0."""
     columns = (
@@ -149,3 +143,9 @@ def test_a_checkpoint_holds_what_the_features_learned(kind: str) -> None:
     )
     held = {"count": {"center", "scale"}, "categorical": {"embedding.weight"}}
     assert set(features(column).state_dict()) == held[kind]
+
+
+def test_only_a_category_can_be_another_one() -> None:
+    """A binary column has two values; a third has no place."""
+    with pytest.raises(ValueError, match="column 'a' is binary, so unknown cannot be other"):
+        Column(name="a", kind="binary", vocabulary=("no", "yes"), unknown="other")

@@ -234,3 +234,11 @@ def test_the_column_whose_likelihood_overflows_is_named() -> None:
         fit(vae, x, x, FitOptions(epochs=9, batch_size=10, warmup_epochs=3), draw, warn=warnings.append)
     causes = [f"step {step}: the likelihood of x2 is not finite" for step in (1, 2, 3)]
     assert warnings == [f"epoch 1: 6 of 6 steps skipped: {'; '.join(causes)}"]
+
+
+def test_the_bound_that_is_measured_is_of_as_many_draws_as_the_one_that_is_ascended() -> None:
+    """Of few rows the ELBO is taken by eight draws; the bound of two of them is lower than that of all."""
+    x = rows(300)
+    vae = model(x)
+    two, eight = (Validation(vae, x, 0, draws=draws)() for draws in (2, 8))
+    assert two["validation_elbo"] == eight["validation_elbo"] < two["validation_bound"] < eight["validation_bound"]

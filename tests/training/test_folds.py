@@ -271,7 +271,7 @@ def test_the_report_ranks_rows_as_the_service_does(fit: Fit, engine: Engine, ser
         np.testing.assert_allclose(p, reply["p_values"], rtol=1e-6)
     page = Page(fit.bundle.report["report.html"])
     assert "An ensemble of 3 variational autoencoders of 3 columns" in page.text
-    assert "learning curves, latents, reconstructions and draws those of the first" in page.text
+    assert "learning curves, latents, draws and ways through the latent space are those of the first" in page.text
     assert "to the right of the threshold" not in page.text
     assert "Cross-conformal calibration has no threshold" in page.text
     assert "threshold at alpha" not in page.text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import resource
@@ -9,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -27,7 +30,7 @@ from tests.training.unexported import fit_alone
 from training import checkpoint
 from training.__main__ import main
 from training.batches import Draw
-from training.errors import Interrupted, TrainingError
+from training.errors import FitError, Interrupted, TrainingError
 from training.fit import FitOptions, fit
 from training.fit_log import FitLog
 from training.interrupt import Interrupt
@@ -318,6 +321,58 @@ def test_two_fits_do_not_write_the_same_files(tmp_path: Path, capsys: pytest.Cap
     with pytest.raises(RuntimeError, match="over"), only_one(model_dir / "checkpoint-1.npz"):
         raise RuntimeError("over")
     fit_alone(*command[1:])
+
+
+def test_a_lock_that_its_owner_takes_away_is_nobodys(tmp_path: Path) -> None:
+    """Of several that come and go at any moment, never two are inside: a file that was unlinked is still locked."""
+    file, inside, met, most = tmp_path / "checkpoint-1.npz", [0], [0], [0]
+
+    def come_and_go() -> None:
+        for _ in range(300):
+            with contextlib.suppress(FitError), only_one(file):
+                inside[0] += 1
+                most[0] = max(most[0], inside[0])
+                met[0] += 1
+                time.sleep(0.0002)
+                inside[0] -= 1
+
+    threads = [threading.Thread(target=come_and_go) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert met[0] > 100
+    assert most[0] == 1
+    assert not list(tmp_path.iterdir())
+
+
+class Ending(io.StringIO):
+    """Standard error; when *words* are written to it there is a SIGTERM."""
+
+    def __init__(self, words: str) -> None:
+        super().__init__()
+        self._words = words
+
+    def write(self, text: str) -> int:
+        if self._words in text:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().write(text)
+
+
+def test_a_signal_after_the_last_step_ends_the_fit_too(tmp_path: Path) -> None:
+    """Between that and the bundle nobody looks for one by himself; of folds the next one would begin."""
+    data, model_dir = write_csv(tmp_path / "rows.csv", 100, 0), tmp_path / "pumps"
+    options = ("--hidden", "8", "--latent-dim", "2", "--draws", "8", "--threads", "1", "--quiet", "--folds", "2")
+    short = ("--epochs", "50", "--minutes", "1e-9", "--warmup-epochs", "9")
+    command = ["fit", "--data", str(data), "--output", str(model_dir), *options, *short]
+    with contextlib.redirect_stderr(Ending("the minutes were over after epoch 1")) as said:
+        assert main(command) == 128 + signal.SIGTERM
+    first = model_dir / "checkpoint-1-fold-1.npz"
+    assert said.getvalue().endswith(
+        f"interrupted; {first} has it all: go on with: vae-train {' '.join(command)} --resume\n"
+    )
+    assert checkpoint.load(first).state is None
+    assert not (model_dir / "checkpoint-1-fold-2.npz").exists()
 
 
 def test_a_full_disk_leaves_the_last_state_and_says_where(unfinished: Path) -> None:

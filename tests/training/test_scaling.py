@@ -10,7 +10,8 @@ import torch
 
 from service.inputs import MOST_COUNT, Column, Inputs
 from training.errors import DataError
-from training.moments import SIGMA_MIN, log_sigma_floor, moments, standardisation
+from training.models.mlp import VAE, VAEConfig
+from training.moments import SIGMA_MIN, log_sigma_floor, moments, some_of, standardisation
 from training.scaling import Scaling
 
 COLUMNS = (
@@ -90,3 +91,31 @@ def test_every_value_is_kept_within_the_bounds_of_its_column() -> None:
     huge = torch.full((1, 6), 1e300, dtype=torch.float64)
     assert scaling(huge).tolist() == [[100, 2, 3, 1, 1, MOST_COUNT]]
     assert scaling(-huge).tolist() == [[-100, 0, 0, 0, 0, 0]]
+
+
+def test_units_are_taken_from_all_of_a_sorted_file() -> None:
+    """Its first 20,000 rows are like no others; as many are drawn from all of it, in order, the same each time."""
+    x = np.sort(np.random.default_rng(0).integers(-5000, 5000, (50_000, 1)).astype(np.float64), axis=0)
+    some = some_of(x).astype(np.float64)
+    assert (len(some), len(some_of(some))) == (20_000, 20_000)
+    assert (np.diff(some[:, 0]) >= 0).all()
+    np.testing.assert_array_equal(some, some_of(x))
+    for level in (0.1, 0.5, 0.9):
+        assert float(np.quantile(some, level)) == pytest.approx(float(np.quantile(x, level)), abs=100)
+
+
+def test_of_large_images_few_are_looked_at() -> None:
+    """20,000 of them would be 16 GB."""
+    assert some_of(np.broadcast_to(np.uint8(0), (20_000, 256, 256, 3))).shape == (170, 256, 256, 3)
+
+
+def test_a_column_that_changes_late_in_its_file_has_the_unit_of_its_changes() -> None:
+    """By its first rows, all 0, those up to 5,000 would be in tenths, and no sigma reaches that far."""
+    x = np.zeros((60_000, 1))
+    x[30_000:, 0] = np.random.default_rng(0).integers(-5000, 5001, 30_000)
+    inputs = Inputs(kind="table", shape=(1,), dtype="float64", columns=(Column(name="n", kind="integer"),), clamp=100)
+    vae = VAE(inputs, VAEConfig(latent_dim=2, hidden=(4,), likelihood="gaussian"), seed=0)
+    vae.adapt(x)
+    with torch.no_grad():
+        _, lower, upper = vae.likelihood.predict(vae.theta.bias[None])
+    assert float(upper - lower) > 1000

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from pydantic import JsonValue
 
 from service.inputs import Column, Inputs
 from tests.bundles import IMAGE
+from tests.training.small import Fitted
+from training.data import from_arrays
 from training.errors import DataError
+from training.parts import held_out
 from training.support import require_support
 
 COLUMNS = (
@@ -101,3 +105,16 @@ def test_large_data_are_looked_at_piece_by_piece() -> None:
     wide = Inputs(kind="table", shape=(2000,), dtype="float64", columns=columns, clamp=100.0)
     with pytest.raises(DataError, match="column 'c5' has -1 in row 2500"):
         require_support(x, wide, "gaussian")
+
+
+def test_rows_that_a_bundles_likelihood_has_none_for_are_not_held_out_rows(fitted: Fitted) -> None:
+    """They would calibrate thresholds, though the service refuses them."""
+    manifest = fitted.bundle.manifest
+    model: dict[str, JsonValue] = {"likelihood": "bernoulli", "levels": 0}
+    flags = {**manifest.training, "model": model}
+    x = np.tile([0.0, 1.0], (40, manifest.inputs.features))[:, : manifest.inputs.features]
+    names = np.array(manifest.inputs.names)
+    held_out(from_arrays("d", {"X": x, "columns": names}), manifest.model_copy(update={"training": flags}))
+    x[3, 1] = 0.5
+    with pytest.raises(DataError, match=r"needs values that are 0 or 1; column '.*' has 0.5 in row 3"):
+        held_out(from_arrays("d", {"X": x, "columns": names}), manifest.model_copy(update={"training": flags}))

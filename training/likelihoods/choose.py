@@ -66,7 +66,7 @@ def as_they_are(inputs: Inputs, family: Family) -> bool:
 
 def _block(column: Column) -> tuple[str, int]:
     """Columns with the same answer are one block: of a kind, and of categories those with about as many levels."""
-    if column.kind == "categorical" or (column.kind == "binary" and levels_of_column(column) > 2):
+    if column.kind == "categorical":
         return "categorical", (levels_of_column(column) - 1).bit_length()
     return column.kind, 0
 

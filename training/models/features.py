@@ -14,7 +14,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from service.inputs import Column, Inputs
+from service.inputs import Inputs
 from training.support import levels_of_column
 
 ONE_HOT_LEVELS: Final = 32
@@ -23,11 +23,6 @@ ONE_HOT_LEVELS: Final = 32
 EMBEDDING_WIDTH: Final = 16
 
 _LEAST_SCALE = 1e-3  # a column that varies less is constant, up to rounding
-
-
-def _kind(column: Column) -> str:
-    """Its kind; two values and "another one" are categories."""
-    return "categorical" if column.kind == "binary" and levels_of_column(column) > 2 else column.kind
 
 
 class Features(nn.Module):
@@ -53,8 +48,8 @@ class Features(nn.Module):
 
     def __init__(self, inputs: Inputs, generator: torch.Generator) -> None:
         super().__init__()
-        kinds = [_kind(column) for column in inputs.columns or ()] or ["numeric"] * inputs.features
-        sizes = [levels_of_column(column) if _kind(column) == "categorical" else 0 for column in inputs.columns or ()]
+        kinds = [column.kind for column in inputs.columns or ()] or ["numeric"] * inputs.features
+        sizes = [levels_of_column(column) if column.kind == "categorical" else 0 for column in inputs.columns or ()]
         dense = [c for c, kind in enumerate(kinds) if kind != "categorical"]
         one_hot = [c for c, size in enumerate(sizes) if 0 < size <= ONE_HOT_LEVELS]
         embedded = [c for c, size in enumerate(sizes) if size > ONE_HOT_LEVELS]

@@ -25,7 +25,7 @@ from training.likelihoods.location_scale import Sigma
 from training.models.features import Features
 from training.models.prior import Kind as PriorKind
 from training.models.prior import Prior, make_prior
-from training.moments import SIGMA_MIN, constant, log_sigma_floor, standardisation
+from training.moments import SIGMA_MIN, constant, log_sigma_floor, some_of, standardisation
 from training.scaling import Scaling
 
 Activation = Literal["silu", "relu", "tanh"]
@@ -125,7 +125,8 @@ class VAE(nn.Module):
                     center, scale = np.full_like(scale, low), np.full_like(scale, high - low)
                 self.scaling.center.copy_(torch.from_numpy(center))
                 self.scaling.scale.copy_(torch.from_numpy(scale))
-            v, mask = self.features.observed(self.scaling(torch.from_numpy(x[:20000].astype(self.inputs.dtype))))
+            some = torch.from_numpy(some_of(x).astype(self.inputs.dtype))
+            v, mask = self.features.observed(self.scaling(some))
             observed = torch.ones_like(v, dtype=torch.bool) if mask is None else mask
             self.features.adapt(v, observed)
             floor = log_sigma_floor(x, self.inputs, scale, self.config.sigma_floor)

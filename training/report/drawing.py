@@ -113,10 +113,10 @@ def steps(axes: Axes, edges: Floats, heights: Floats, color: str, *, filled: boo
 
 
 def within(axes: Axes, x: Sequence[float] | Floats, y: Sequence[float] | Floats, pad: float = 0.04) -> None:
-    """Show the box of *x* and *y*, finite values of any size, and a little more."""
+    """Show the box of *x* and *y*, finite values of any size, and *pad* of it more; of a single value a little."""
     for values, limit in ((x, axes.set_xlim), (y, axes.set_ylim)):
         low, high = float(np.min(values)), float(np.max(values))
-        room = (high - low) * pad or max(abs(high) * 0.05, 1e-12)
+        room = (high - low) * pad if high > low else max(abs(high) * 0.05, 1e-12)
         limit(low - room, high + room)
 
 

@@ -85,11 +85,11 @@ class Images:
             words = "The upper half of them, each a draw of p(x|z): with the noise of the pixels."
             panels.insert(1, Panel(sheet(_rows(drawn, side), "Draws of images from the model"), words))
             note = "The service's sample answers with the mean of p(x|z), without the noise of the pixels."
+        prior = "N(0, I)" if material.manifest.latent.prior == "standard-normal" else "that the model has learned"
         look = (
-            "Rows of the latent space drawn from the prior N(0, I) and decoded. They should look like the data: "
-            "blurred "
-            "ones are averages over what the latents do not carry, mixtures of two kinds come from the gaps between "
-            "them."
+            f"Rows of the latent space drawn from the prior {prior} and decoded. They should look like the data: "
+            "blurred ones are averages over what the latents do not carry, mixtures of two kinds come from the gaps "
+            "between them."
         )
         return _with(
             section,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from training.active import LEAST_VARIANCE
 from training.report.drawing import ALARM, CLASSES, INK, MODEL, MUTED, Inline, crosses, dots, plain, plot, within
-from training.report.material import ACTIVE, Material
+from training.report.material import Material
 from training.report.page import Key, Panel, Section, Verdict
 from training.report.wording import number, percent
 
@@ -37,7 +38,9 @@ def used(material: Material, inline: Inline) -> Section:
         "harmless, "
         "all of them mean a collapsed model."
     )
-    keys: tuple[Key, ...] = (Key("model", f"active: the variance of its mean over rows is above {ACTIVE:g}", "dot"),)
+    keys: tuple[Key, ...] = (
+        Key("model", f"active: the variance of its mean over rows is above {LEAST_VARIANCE:g}", "dot"),
+    )
     if len(active) < len(order):
         keys += (Key("alarm", "inactive", "dot"),)
     return Section(identity, title, look, activity(material), keys, (Panel(inline(figure, alt), words, "double"),))

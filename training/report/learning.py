@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,16 @@ Floats = NDArray[np.float64]
 ID, TITLE = "learning", "Learning"
 
 
+class _Bound(NamedTuple):
+    """What was ascended: the names of its curves, what it is called in a title and in a sentence, and what it is."""
+
+    train: str
+    validation: str
+    title: str
+    name: str
+    means: str = ""
+
+
 def learning(material: Material, inline: Inline) -> Section:
     """The loss curves; missing without a log."""
     if not material.records:
@@ -27,12 +37,14 @@ def learning(material: Material, inline: Inline) -> Section:
     by_epoch = {int(record["epoch"]): record for record in material.records}  # a resumed fit may repeat some
     records = [by_epoch[epoch] for epoch in sorted(by_epoch)]
     epochs = np.array(sorted(by_epoch), np.float64)
-    curves = {name: _curve(records, name) for name in ("train_elbo", "validation_elbo", "reconstruction", "kl", "beta")}
-    kept = _kept(material, epochs, curves["validation_elbo"])
+    bound = _bound_of(material, records)
+    drawn = (bound.train, bound.validation, "reconstruction", "kl", "beta")
+    curves = {name: _curve(records, name) for name in drawn}
+    kept = _kept(material, epochs, curves[bound.validation])
     warm = epochs[curves["beta"] < 1]
     panels = []
     for title, names in (
-        ("ELBO", ("train_elbo", "validation_elbo")),
+        (bound.title, (bound.train, bound.validation)),
         ("Reconstruction, E log p(x|z)", ("reconstruction",)),
         ("KL(q(z|x) || p(z))", ("kl",)),
     ):
@@ -40,7 +52,7 @@ def learning(material: Material, inline: Inline) -> Section:
         if len(warm):
             axes.axvspan(0, warm.max(), color=MUTED, alpha=0.13, linewidth=0)
         for name in names:
-            color = DATA if name == "train_elbo" else MODEL
+            color = DATA if name == bound.train else MODEL
             axes.plot(epochs, curves[name], color=color, linewidth=1.3, marker="o" if len(epochs) == 1 else None)
         axes.axvline(epochs[kept], color=ALARM, linewidth=0.9, linestyle=(0, (3, 2)))
         within(axes, (0, epochs.max()), _telling([curves[name] for name in names]))
@@ -64,19 +76,39 @@ def learning(material: Material, inline: Inline) -> Section:
     if len(warm):
         keys += (Key("muted", "warm-up: the KL weighs less than 1", "area"),)
     look = (
-        "The validation ELBO should rise and level off; where it falls while training goes on rising, the model has "
-        "begun to memorise. The weights of the best validation epoch were kept."
+        f"{bound.means}The validation {bound.name} should rise and level off; where it falls while training goes on "
+        "rising, the model has begun to memorise. The weights of the best validation epoch were kept."
     )
     note = "The first epochs lie below the frame where they would flatten the rest."
-    return Section(ID, TITLE, look, _verdicts(material, epochs, curves, kept), keys, tuple(panels), note=note)
+    return Section(ID, TITLE, look, _verdicts(material, epochs, curves, kept, bound), keys, tuple(panels), note=note)
 
 
-def _verdicts(material: Material, epochs: Floats, curves: dict[str, Floats], kept: int) -> tuple[Verdict, ...]:
+def _bound_of(material: Material, records: Sequence[Mapping[str, Any]]) -> _Bound:
+    """The ELBO, or the bound of several importance samples: as `validation.criterion` decides, which needs PyTorch."""
+    if not any("validation_bound" in record for record in records):
+        return _Bound("train_elbo", "validation_elbo", "ELBO", "ELBO")
+    options = material.manifest.training.get("options")
+    draws = options.get("importance_samples") if isinstance(options, dict) else None
+    known = isinstance(draws, int) and draws > 1
+    of = f"{draws:,} draws" if known else "several draws"
+    return _Bound(
+        "train_bound",
+        "validation_bound",
+        f"Importance-weighted bound{f' (K = {draws})' if known else ''}",
+        "bound",
+        f"What was ascended is the importance-weighted bound of {of}; reconstruction and KL are the parts of the ELBO, "
+        "which lies below it. ",
+    )
+
+
+def _verdicts(
+    material: Material, epochs: Floats, curves: dict[str, Floats], kept: int, bound: _Bound
+) -> tuple[Verdict, ...]:
     found = []
-    gap = curves["train_elbo"][kept] - curves["validation_elbo"][kept]
+    gap = curves[bound.train][kept] - curves[bound.validation][kept]
     if math.isfinite(gap):
         size = f"{number(abs(gap), 2)} nats a row {'above' if gap >= 0 else 'below'}"
-        found.append(Verdict(f"At the kept epoch the training ELBO is {size} the validation ELBO."))
+        found.append(Verdict(f"At the kept epoch the training {bound.name} is {size} the validation {bound.name}."))
     result = material.manifest.training.get("result")
     by_patience = isinstance(result, dict) and result.get("stopped") == "patience"
     if not by_patience and epochs[kept] >= epochs.max() - max(1, 0.02 * epochs.max()):

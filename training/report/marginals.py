@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,9 @@ from training.report.material import Material
 from training.report.page import Key, Panel, Section, Verdict
 
 Floats = NDArray[np.float64]
+
+_KOLMOGOROV: Final = 1.358
+"""The 95 % quantile of the Kolmogorov distribution, the limit of sqrt(n m / (n + m)) D (Smirnov 1948)."""
 
 
 class Marginals:
@@ -72,8 +77,7 @@ class Marginals:
                 yield total_variation(a, b), chance(seen[0], seen[1], self._material.seed)
             else:
                 there = int((~np.isnan(real[:, c])).sum())
-                limit = 1.358 * float(np.sqrt(1 / max(1, there) + 1 / len(made)))
-                yield kolmogorov_smirnov(real[:, c], made[:, c]), limit
+                yield kolmogorov_smirnov(real[:, c], made[:, c]), distance_by_chance(max(1, there), len(made))
 
     def _marginals(self, c: int, real: Floats, made: Floats, far: float) -> Panel:
         real, words = real[~np.isnan(real)], f"distance {far:.2f}"
@@ -115,3 +119,8 @@ def kolmogorov_smirnov(a: Floats, b: Floats) -> float:
     at = np.concatenate([a, b])
     one, other = (np.searchsorted(np.sort(x), at, side="right") / len(x) for x in (a, b))
     return float(np.abs(one - other).max())
+
+
+def distance_by_chance(rows: int, others: int) -> float:
+    """The `kolmogorov_smirnov` that two samples of one distribution, of so many rows, stay within 95 times in 100."""
+    return _KOLMOGOROV * math.sqrt(1 / rows + 1 / others)

@@ -20,6 +20,7 @@ from service.calibrated import Calibrated
 from service.engine import Engine
 from service.ensemble import together
 from service.manifest import Manifest
+from training.active import are_active
 from training.baselines import thinned
 from training.scorer import chunks, draws_of, entries_of, p_values_of, ranked_of, run_scorer
 
@@ -30,7 +31,6 @@ Record = Mapping[str, Any]
 MOST_SHOWN: Final = 2000
 """Rows that figures are made of; evaluations are of all rows."""
 
-ACTIVE: Final = 0.01
 _CHUNK_VALUES = 2**22
 
 
@@ -98,9 +98,19 @@ class Material:
 
     @cached_property
     def active(self) -> list[int]:
-        """Those of `order` whose mean varies with x: Var(mu_j) > 0.01 (Burda et al. 2016, section 5.2)."""
+        """
+        Those of `order` whose mean varies with x: see `are_active`.
+
+        As many as the evaluation found in all rows, so that the page tells of one number: those that vary most in
+        `rows`. Without an evaluation those above the bound in `rows`.
+        """
         mu, _ = self.posterior
-        return [j for j in self.order if not len(mu) or mu[:, j].var() > ACTIVE]
+        if not len(mu):
+            return self.order
+        variance = mu.var(axis=0)
+        count = int(self.evaluation.get("active_units", are_active(variance).sum()))
+        chosen = np.argsort(-variance, kind="stable")[:count].tolist()
+        return [j for j in self.order if j in chosen]
 
     @cached_property
     def scores(self) -> tuple[Floats, Floats]:

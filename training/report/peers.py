@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from service.errors import counted
 from training.baselines import IN_WORDS, NAMES
 from training.contest import LABELLED, norm_alarm, verdict
 from training.report.material import Material
@@ -23,9 +24,9 @@ def peers(material: Material) -> Section:
         return Section(ID, TITLE, missing=found["missing"])
     labelled = found["against"] == LABELLED
     look = (
-        f"Six methods that need no neural network, fitted to {found['train_rows']:,} of the same training rows and "
-        "asked "
-        f"to tell {found['normal_rows']:,} held-out normal rows from {found['anomalous_rows']:,} "
+        f"For comparison, {counted(len(found['described']), 'method')} without a neural network, fitted to "
+        f"{found['train_rows']:,} of the same training rows and asked to tell {found['normal_rows']:,} held-out normal "
+        f"rows from {found['anomalous_rows']:,} "
         f"{'labelled anomalies' if labelled else 'shuffled ones'}. An AUROC of 0.5 is a coin, 1 is perfect."
     )
     chance = found["anomalous_rows"] / (found["anomalous_rows"] + found["normal_rows"])

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from service import calibration
 from service.calibrated import ALL
 from training.report.drawing import ALARM, DATA, INK, MODEL, MUTED, Inline, plot, steps, within
+from training.report.marginals import distance_by_chance
 from training.report.material import Material
 from training.report.page import Cell, Key, Panel, Section, Table, Verdict
 from training.report.wording import number, percent
@@ -66,14 +67,19 @@ def _verdicts(material: Material) -> tuple[Verdict, ...]:
     return tuple(found)
 
 
-def false_alarm_verdict(material: Material) -> tuple[Verdict, ...]:
-    """Whether held-out normals are flagged as often as promised, at the default alpha or the nearest calibrated."""
+def default_alarms(material: Material) -> Mapping[str, Any] | None:
+    """What was measured of false alarms on all normal rows as they are, at the default alpha or the nearest one."""
     every = material.evaluation.get("false_alarms") or []
     rows = [row for row in every if row["group"] == ALL and not row["mask_bin"]]
-    if not rows:
-        return ()
     alpha = material.manifest.scoring.alpha
-    row = min(rows, key=lambda row: abs(math.log(row["alpha"] / alpha)))
+    return min(rows, key=lambda row: abs(math.log(row["alpha"] / alpha)), default=None)
+
+
+def false_alarm_verdict(material: Material) -> tuple[Verdict, ...]:
+    """Whether held-out normals are flagged as often as promised, by `default_alarms`."""
+    row = default_alarms(material)
+    if row is None:
+        return ()
     low, high = row["interval"]
     where = "inside" if row["inside"] else "outside"
     text = (
@@ -145,8 +151,7 @@ def _p_values(inline: Inline, p: Floats, calibrated: int) -> Panel:
     """The distribution of the p-values of normal rows: the diagonal, where calibration holds."""
     p = np.sort(p)
     figure, axes = plot("P-values of held-out normal rows", "p", "share of rows up to p", height=2.45)
-    # the two-sample Kolmogorov-Smirnov band: 1.358 is the 95 % point of its limit
-    band = 1.358 * math.sqrt(1 / calibrated + 1 / len(p))
+    band = distance_by_chance(calibrated, len(p))
     axes.fill_between([0, 1], [-band, 1 - band], [band, 1 + band], color=MUTED, alpha=0.18, linewidth=0)
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8)
     share = np.arange(1, len(p) + 1) / len(p)

@@ -10,7 +10,7 @@ from training.report.latents import activity
 from training.report.material import Material
 from training.report.page import Head, Tile, Verdict
 from training.report.peers import contest_verdicts
-from training.report.scores import false_alarm_verdict
+from training.report.scores import default_alarms, false_alarm_verdict
 from training.report.wording import number, percent
 
 
@@ -51,9 +51,7 @@ def _tiles(material: Material) -> tuple[Tile, ...]:
         tiles.append(Tile(label, f"{auroc:.3f}", "", f"best baseline {best:.3f}"))
     elif "auroc" in found:
         tiles.append(Tile("AUROC, anomalies", f"{found['auroc'][manifest.scoring.kind]:.3f}"))
-    for verdict in false_alarm_verdict(material):
-        alarms = found["false_alarms"]
-        row: dict[str, Any] = next(r for r in alarms if verdict.text.startswith(f"At alpha {r['alpha']:g},"))
+    if row := default_alarms(material):
         low, high = row["interval"]
         detail = f"{'inside' if row['inside'] else 'outside'} {percent(low, 1)} to {percent(high, 1)}"
         tiles.append(Tile(f"False alarms at {row['alpha']:g}", percent(row["rate"], 1), "", detail))
@@ -74,8 +72,8 @@ def _verdicts(material: Material) -> tuple[Verdict, ...]:
         said.insert(0, Verdict("The weights are as they were initialised: this model was never fitted.", "watch"))
     if (members := material.manifest.members) > 1:
         text = (
-            f"Scores, bounds and false alarms are those of all {members} models together; learning curves, latents, "
-            "reconstructions and draws those of the first."
+            f"Scores, bounds, false alarms and reconstructions are those of all {members} models together; learning "
+            "curves, latents, draws and ways through the latent space are those of the first."
         )
         said.append(Verdict(text))
     if material.entry is None:

@@ -54,11 +54,11 @@ class Tables:
         varies = np.flatnonzero(spread > 1e-18)
         order = varies[np.argsort(share[varies], kind="stable")]
         chosen = _ends(order)
-        some = np.sort(np.random.default_rng([material.seed, 13]).permutation(len(rows))[:_DOTS])
+        dealt = np.random.default_rng([material.seed, 13]).permutation(len(rows))
         panels = [
             self._found(c, observed[:, c], expected[:, c], float(share[c]), float(inside[c]))
             if self._columns.by_level[c]
-            else self._scatter(c, u[some, c], v[some, c], float(share[c]), float(inside[c]))
+            else self._scatter(c, u[dealt, c], v[dealt, c], float(share[c]), float(inside[c]))
             for c in chosen
         ]
         look = ""
@@ -82,7 +82,8 @@ class Tables:
         )
 
     def _scatter(self, c: int, u: Floats, v: Floats, share: float, inside: float) -> Panel:
-        there = ~np.isnan(u)
+        """Of the rows, in the order dealt, the first that have the column: one that few have is drawn as well."""
+        there = np.flatnonzero(~np.isnan(u))[:_DOTS]
         x, y = self._columns.original(c, u[there]), self._columns.original(c, v[there])
         figure, axes = plot(self._columns.names[c], "observed", "expected", width=3.3, height=2.5, left=0.55)
         low, high = np.quantile(np.concatenate([x, y]), [0.005, 0.995])

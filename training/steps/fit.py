@@ -127,6 +127,7 @@ def _fitted(options: Namespace, job: Job, fabric: Fabric, version: int | None) -
             if first
             else None
         )
+        lines = f"interrupted; {file} has it all: go on with: {_again(options, fabric)}" if first else ""
         try:
             result = fit(
                 vae,
@@ -143,13 +144,14 @@ def _fitted(options: Namespace, job: Job, fabric: Fabric, version: int | None) -
                 fabric=fabric,
             )
         except Interrupted as error:
-            lines = f"interrupted; {file} has it all: go on with: {_again(options, fabric)}"
-            raise Interrupted(error.signal, lines if first else "") from None
+            raise Interrupted(error.signal, lines) from None
         fitted = Checkpoint(
             inputs, job.config, vae.state_dict(), job.made_of, {**training, "result": plain(result)}, None
         )
         if first:
             checkpoint.save(file, fitted)
+        if interrupt.signal is not None:  # it came after the last step, which nobody looked behind
+            raise Interrupted(interrupt.signal, lines)
     told(
         options,
         f"{result.stopped} ended the fit after {result.epochs} epochs and {result.seconds:.0f} s; "
