@@ -1,4 +1,4 @@
-"""An evaluation as text: what `vae-train evaluate` prints. Knows the dictionary that `evaluate` returns."""
+"""An evaluation as text: what `vae-train evaluate` prints. Knows what `evaluate` returns, and the manifest."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from service.calibrated import ALL
 from service.errors import counted
+from service.manifest import Manifest
 from training.baselines import NAMES
 from training.contest import LABELLED, norm_alarm, verdict
 
@@ -36,6 +37,18 @@ def lines(evaluation: Mapping[str, Any]) -> list[str]:
         out.append(f"{f'AUROC of {kind}':<34}{value:>10.4f} ({evaluation['anomalies']} labelled anomalies)")
     out += _alphas(evaluation.get("alphas"))
     return out + _baselines(evaluation.get("baselines"), evaluation["log_px"]["mean"])
+
+
+def sigmas(manifest: Manifest) -> list[str]:
+    """What the model takes for noise, a line for each family that has a sigma; of an ensemble its first member's."""
+    out = []
+    for part in manifest.likelihood:
+        least, most = (part.parameters.get(f"{which}_sigma") for which in ("smallest", "largest"))
+        if least is not None and most is not None:
+            which = "" if part.columns is None else f" of {counted(len(part.columns), 'column')}"
+            ends = f"{least:.4g}" if least == most else f"{least:.4g} to {most:.4g}"
+            out.append(f"{f'sigma{which}, {part.family}':<34}{ends} in original units")
+    return out
 
 
 def _ensemble(found: Mapping[str, Any] | None) -> list[str]:

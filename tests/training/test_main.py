@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from service.bundle import open_bundle
+from service.bundle import Bundle, open_bundle
 from service.engine import Engine
 from tests.bundles import table_rows
 from tests.training.commanded import NAMES, QUICK, ByCommand, write_csv
@@ -41,7 +43,11 @@ def test_the_whole_way_from_a_csv(by_command: ByCommand, tmp_path: Path, capsys:
     figures = tmp_path / "figures.json"
     evaluate = ["evaluate", "--bundle", str(model), "--data", str(data), "--json", str(figures), "--draws", "8"]
     assert main(evaluate) == 0
-    assert "the test rows of the split that the bundle was fitted with" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "the test rows of the split that the bundle was fitted with" in out
+    sigma = re.search(r"sigma of 5 columns, gaussian +(\S+) to (\S+) in original units", out)
+    assert sigma is not None
+    assert [float(end) for end in sigma.groups()] == [pytest.approx(end, rel=1e-3) for end in sigmas_of(first)]
     assert json.loads(figures.read_text()) == first.manifest.evaluation
 
     normals = write_csv(tmp_path / "normals.csv", 120, 1)
@@ -56,6 +62,12 @@ def test_the_whole_way_from_a_csv(by_command: ByCommand, tmp_path: Path, capsys:
 
     for bundle in (first, second):
         Engine.open(bundle, threads=1)
+
+
+def sigmas_of(bundle: Bundle) -> tuple[float, float]:
+    """The least and the largest in original units, as the manifest has them."""
+    parameters: dict[str, Any] = bundle.manifest.likelihood[0].parameters
+    return parameters["smallest_sigma"], parameters["largest_sigma"]
 
 
 def test_bernoulli_on_grey_data_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -38,4 +38,4 @@ def run(options: Namespace) -> None:
     )
     if options.json:
         options.json.write_text(json.dumps(evaluation, indent=1) + "\n")
-    say(options, f"{bundle.path}: {found.which}", *table.lines(evaluation))
+    say(options, f"{bundle.path}: {found.which}", *table.sigmas(bundle.manifest), *table.lines(evaluation))

@@ -36,7 +36,8 @@ def write_bundle(options: Namespace, model_dir: Path, bundle: Bundle) -> None:
     """Write *bundle* below *model_dir*; say what it is worth, and where it is."""
     path = write(model_dir, bundle)
     evaluation: Mapping[str, Any] = bundle.manifest.evaluation
-    say(options, *(table.lines(evaluation) if evaluation else ()), f"wrote {path}")
+    figures = (*table.sigmas(bundle.manifest), *table.lines(evaluation)) if evaluation else ()
+    say(options, *figures, f"wrote {path}")
     scoring, calibrated = bundle.manifest.scoring, bundle.manifest.calibrated
     if not calibrated:
         warn("no calibration rows: this bundle has no anomaly-score")
