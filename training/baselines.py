@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +23,11 @@ from service.inputs import Inputs
 from training.densities import MIXTURE_ROWS, Mixture, ProbabilisticPCA, Standard
 from training.moments import SIGMA_MIN
 from training.numbers import width
+from training.thinning import most_rows, thinned
 
 Array = NDArray[np.generic]
 Floats = NDArray[np.float64]
 Detector = Callable[[Floats], Floats]
-T = TypeVar("T", bound=np.generic)
 
 NAMES: Final = {
     "norm": "norm",
@@ -42,19 +42,11 @@ NAMES: Final = {
 IN_WORDS: Final = {name: text if name in ("ppca", "knn") else f"the {text}" for name, text in NAMES.items()}
 """The same in the middle of a sentence."""
 
-MOST_ROWS: Final = 20000
-MOST_VALUES: Final = 10_000_000
-"""What is learned from: at most so many training rows, and fewer where rows are wide."""
-
 MOST_FEATURES: Final = 4096
 """Above this no covariance matrix is made."""
 
 _CHUNK_VALUES = 2**22
-
-
-def most_rows(features: int) -> int:
-    """How many training rows the baselines learn from, by the numbers that a row becomes."""
-    return max(100, min(MOST_ROWS, MOST_VALUES // features))
+_MIXTURE_VALUES = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -112,7 +104,7 @@ def fit_baselines(
         described = {"norm": "Euclidean length of the standardised row", "knn": "distance to the nearest training row"}
         if varies.any():
             pca = ProbabilisticPCA(u[:, varies], floor, components, seed)
-            few: Floats = thinned(u[:, varies], max(100, min(MIXTURE_ROWS, MOST_VALUES // 5 // features)), seed)
+            few: Floats = thinned(u[:, varies], max(100, min(MIXTURE_ROWS, _MIXTURE_VALUES // features)), seed)
             mixture = Mixture(few, standard(validation)[:, varies], floor, seed)
             described["ppca"] = f"-log p(x), {pca.components} components"
             described["gmm"] = f"-log p(x), {mixture.components} components, {mixture.covariance} covariance"
@@ -138,13 +130,6 @@ def norm(u: Floats) -> Floats:
     """The Euclidean length of standardised rows: (n, C) -> (n,)."""
     length: Floats = np.sqrt(np.square(u).sum(axis=1))
     return length
-
-
-def thinned(x: NDArray[T], most: int, seed: int) -> NDArray[T]:
-    """*x*, or *most* of its rows in their order, drawn by *seed*."""
-    if len(x) <= most:
-        return x
-    return x[np.sort(np.random.default_rng([seed, 5]).choice(len(x), most, replace=False))]
 
 
 def _density(log_px: Detector, standard: Standard) -> Detector:

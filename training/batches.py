@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from training.models.mlp import VAE
-from training.moments import some_of
+from training.thinning import some_of
 
 Array = NDArray[np.generic]
 Draw = Callable[[Array, np.random.Generator], Array]

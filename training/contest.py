@@ -19,10 +19,11 @@ from sklearn.metrics import average_precision_score
 from service.bundle import Bundle
 from service.engine import Engine
 from service.errors import counted
-from training.baselines import IN_WORDS, fit_baselines, norm, thinned
+from training.baselines import IN_WORDS, fit_baselines, norm
 from training.moments import SIGMA_MIN
 from training.ranking import auroc, auroc_difference, rank_correlation
 from training.scorer import scores_of
+from training.thinning import thinned
 
 Array = NDArray[np.generic]
 Floats = NDArray[np.float64]

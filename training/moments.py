@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from service.inputs import Inputs
 from training.errors import DataError
+from training.thinning import some_of
 
 Array = NDArray[np.generic]
 
@@ -22,7 +23,6 @@ SIGMA_MIN: Final = 1e-3
 """The least sigma of a feature that a fit may be given, in its standard deviations."""
 
 _CHUNK_VALUES = 2**22
-_SOME_ROWS, _SOME_VALUES = 20000, 2**25
 _LEAST_SCALE = 1e-150  # its square is a float64 with all its digits
 
 
@@ -106,19 +106,6 @@ def log_sigma_floor(
     gaps = np.array([_smallest_gap(column) for column in columns])
     floor: NDArray[np.float64] = np.log(np.maximum(least, gaps / math.sqrt(12) / scale))
     return floor
-
-
-def some_of(x: Array) -> Array:
-    """
-    *x*, or 20,000 of its rows in their order, fewer where they have many values: what units and biases are taken from.
-
-    Drawn from all of them: files are often sorted, and the first rows are then like no others. (n, *shape) ->
-    (m, *shape).
-    """
-    most = min(_SOME_ROWS, max(1, _SOME_VALUES // max(1, math.prod(x.shape[1:]))))
-    if len(x) <= most:
-        return x
-    return x[np.sort(np.random.default_rng(len(x)).choice(len(x), most, replace=False))]
 
 
 def _smallest_gap(values: NDArray[np.float64]) -> float:

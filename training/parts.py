@@ -16,13 +16,13 @@ from pydantic import JsonValue, TypeAdapter
 
 from service.inputs import Column, Inputs
 from service.manifest import Manifest
-from training.baselines import most_rows, thinned
 from training.binarize import Mode, binarize, binary_inputs, grey_range
 from training.blocks import apart, split_windows
 from training.data import Dataset
 from training.errors import DataError
 from training.split import Fractions, Rows, split_folds, split_rows
 from training.support import require_support
+from training.thinning import most_rows, thinned
 
 Array = NDArray[np.generic]
 _PIECE_VALUES = 2**22

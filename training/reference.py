@@ -23,9 +23,9 @@ from service.latent import normal_quantile
 from service.reference import COVARIANCE, LEVELS, MEAN, PARTS, Encodings, Reference, fusion_keys
 from training import masks
 from training.absent import absent_nats, usual
-from training.baselines import thinned
 from training.ranking import placements
 from training.scorer import outputs_of, run_scorer
+from training.thinning import thinned
 
 Array = NDArray[np.generic]
 Floats = NDArray[np.float64]

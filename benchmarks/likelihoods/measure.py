@@ -18,7 +18,6 @@ from service.engine import Engine
 from service.manifest import Data
 from training import checkpoint
 from training.assemble import HeldOut, build_bundle
-from training.baselines import thinned
 from training.checkpoint import Checkpoint
 from training.data import Dataset
 from training.evaluate import bounds, latents
@@ -29,6 +28,7 @@ from training.parts import Dealing, Parts, as_inputs, deal
 from training.ranking import auroc
 from training.scorer import scores_of
 from training.split import Fractions
+from training.thinning import thinned
 
 Array = NDArray[np.generic]
 Figures = dict[str, Any]

@@ -14,7 +14,7 @@ from scipy import stats
 from service.bundle import Bundle
 from service.engine import Engine
 from tests.training.small import Fitted, table
-from training.baselines import NAMES, fit_baselines, most_rows
+from training.baselines import NAMES, fit_baselines
 from training.contest import LABELLED, STAND_IN, contest, norm_alarm, shuffled, verdict
 from training.data import from_arrays, table_inputs
 from training.densities import Mixture, ProbabilisticPCA, Standard
@@ -22,6 +22,7 @@ from training.evaluate import evaluate
 from training.moments import log_sigma_floor, moments
 from training.ranking import auroc_difference, rank_correlation
 from training.table import lines
+from training.thinning import most_rows
 
 Floats = NDArray[np.float64]
 

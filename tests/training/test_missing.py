@@ -42,7 +42,7 @@ from training.reference import reference_of
 from training.scorer import run_scorer, scores_of
 from training.scorer_graph import MaskedScorerGraph, ScorerGraph
 from training.state import State
-from training.steps.said import write_bundle
+from training.steps.written import write_bundle
 from training.table import lines
 from training.validation import Validation
 

@@ -11,8 +11,9 @@ import torch
 from service.inputs import MOST_COUNT, Column, Inputs
 from training.errors import DataError
 from training.models.mlp import VAE, VAEConfig
-from training.moments import SIGMA_MIN, log_sigma_floor, moments, some_of, standardisation
+from training.moments import SIGMA_MIN, log_sigma_floor, moments, standardisation
 from training.scaling import Scaling
+from training.thinning import some_of
 
 COLUMNS = (
     Column(name="time", time="iso8601", missing=True),

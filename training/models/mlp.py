@@ -25,8 +25,9 @@ from training.likelihoods.location_scale import Sigma
 from training.models.features import Features
 from training.models.prior import Kind as PriorKind
 from training.models.prior import Prior, make_prior
-from training.moments import SIGMA_MIN, constant, log_sigma_floor, some_of, standardisation
+from training.moments import SIGMA_MIN, constant, log_sigma_floor, standardisation
 from training.scaling import Scaling
+from training.thinning import some_of
 
 Activation = Literal["silu", "relu", "tanh"]
 Array = NDArray[np.generic]

@@ -21,8 +21,8 @@ from service.engine import Engine
 from service.ensemble import together
 from service.manifest import Manifest
 from training.active import are_active
-from training.baselines import thinned
 from training.scorer import chunks, draws_of, entries_of, p_values_of, ranked_of, run_scorer
+from training.thinning import thinned
 
 Array = NDArray[np.generic]
 Floats = NDArray[np.float64]

@@ -12,7 +12,8 @@ from training.parts import held_out
 from training.recalibrate import recalibrate
 from training.schema import Schema
 from training.steps.reading import as_known
-from training.steps.said import say, write_bundle
+from training.steps.said import say
+from training.steps.written import write_bundle
 
 
 def run(options: Namespace) -> None:

@@ -16,7 +16,8 @@ from training.parts import Dealing, Unseen, deal
 from training.schema import Schema
 from training.steps.reading import as_known
 from training.steps.report import read_log, reported
-from training.steps.said import model_name, say, warn, write_bundle
+from training.steps.said import model_name, say, warn
+from training.steps.written import write_bundle
 
 
 def run(options: Namespace) -> None:

@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import shlex
 import signal
 from argparse import Namespace
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from lightning_fabric import Fabric
 
 from training import checkpoint, devices, resume, start
-from training.assemble import HeldOut, build_bundle
 from training.binarize import binary_inputs
 from training.checkpoint import Checkpoint
 from training.errors import Interrupted
 from training.fit import FitResult, fit
 from training.fit_log import FitLog
 from training.interrupt import Interrupt, Terminated, terminable
-from training.models.mlp import VAE, ensemble
+from training.models.mlp import VAE
 from training.output import next_version
-from training.parts import Dealing, Unseen
+from training.parts import Dealing
 from training.state import State
 from training.steps.job import Job, jobs_of, plain
-from training.steps.report import read_log, reported
-from training.steps.said import model_name, say, warn, write_bundle
+from training.steps.said import model_name, say, warn
 
 
 def run(options: Namespace) -> None:
@@ -51,40 +49,15 @@ def run(options: Namespace) -> None:
             free = next_version(options.output)
             if free != version:
                 warn(f"version {version} was written meanwhile; this fit becomes version {free}")
-            _write(options, jobs, fitted, name, free, fabric)
-
-
-def _write(
-    options: Namespace, jobs: Sequence[Job], fitted: Sequence[Checkpoint], name: str, version: int, fabric: Fabric
-) -> None:
-    """Make the bundle of what was *fitted*, of several an ensemble, with its report, and write it."""
-    job, folds = jobs[0], [HeldOut.of(job.parts) for job in jobs]
-    nothing, rows = folds[0].calibration[:0], dict(job.made_of.rows)
-    rows["calibration"] = sum(len(fold.calibration) for fold in folds)
-    try:
-        with terminable():
-            bundle = build_bundle(
-                ensemble([checkpoint.vae for checkpoint in fitted]),
-                name,
-                version,
-                job.made_of.model_copy(update={"rows": rows}),
-                fitted[0].training,
-                folds[0] if len(folds) == 1 else replace(folds[0], calibration=nothing),
-                folds=folds if len(folds) > 1 else (),
-                seed=options.seed,
-                threads=options.threads,
-                draws=options.draws,
-                groups=job.groups,
-                told=lambda line: say(options, line),
-            )
-            say(options, "making the report")
-            records = read_log(job.log) if job.log.exists() else []
-            bundle = reported(bundle, Unseen.of(job.parts), records, options.seed, options.threads)
-            write_bundle(options, options.output, bundle)
-    except KeyboardInterrupt as error:
-        number = signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT
-        again = _again(options, fabric)
-        raise Interrupted(number, f"interrupted after the fit; make the bundle with: {again}") from None
+            try:
+                with terminable():
+                    # only now: what exports and evaluates takes seconds to import, which no refusal need wait for
+                    bundling = importlib.import_module("training.steps.bundling")
+                    bundling.make(options, jobs, fitted, name, free)
+            except KeyboardInterrupt as error:
+                number = signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT
+                again = _again(options, fabric)
+                raise Interrupted(number, f"interrupted after the fit; make the bundle with: {again}") from None
 
 
 def _fitted(options: Namespace, job: Job, fabric: Fabric, version: int | None) -> Checkpoint:

@@ -13,7 +13,6 @@ from pydantic import JsonValue
 
 from service.bundle import Bundle, open_bundle
 from service.engine import Engine
-from training.baselines import thinned
 from training.errors import TrainingError
 from training.evaluate import evaluate
 from training.output import LOG
@@ -25,6 +24,7 @@ from training.schema import Schema
 from training.split import MOST_HELD_OUT
 from training.steps.reading import as_known
 from training.steps.said import say, warn
+from training.thinning import thinned
 
 
 def run(options: Namespace) -> None:
