@@ -16,8 +16,9 @@ flag = $(if $(filter command,$(origin $(2))),--$(1)=$($(2)))
 serve: .venv/.serve  ## serve the shipped example, or VAE_BUNDLE, on port 8000 or PORT=9000, on this host or HOST=0.0.0.0; without torch
 	$(BIN)/vae-serve $(call flag,port,PORT) $(call flag,host,HOST)
 
+# in the order of the files: else those with the fewest tests come last, some of which take a minute, on one core alone
 test: .venv/.dev  ## run every test, two files at a time
-	$(BIN)/pytest --numprocesses 2 --dist loadfile
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 fuzz: .venv/.dev  ## a million inputs to every parser, and the memory that bombs take; what fails is in build/fuzz
 	$(BIN)/python -m benchmarks.bombs
