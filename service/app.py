@@ -231,6 +231,7 @@ class App:
             self._start(self._retire(old, self.exchange.turn()))
         manifest = bundle.manifest
         self.metrics.serves(manifest.name, manifest.version, bundle.bundle_id, loaded.seconds)
+        self.metrics.watch_drift(None if new.drift is None else new.drift.log_martingale)
         self.metrics.provider_info.labels(placement.requested, placement.actual, placement.device).set(1)
         self.metrics.ready(not self.exchange.draining)
         log.info(

@@ -9,6 +9,7 @@ several.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -106,6 +107,12 @@ class Metrics:
         self._p_value = _histogram(
             r, P_VALUE, "Of scored rows; uniform on data like the calibration's.", P_VALUES, "version"
         )
+        self._drift = _gauge(
+            r,
+            "vae_drift_log_martingale",
+            "How surely complete rows are unlike the calibration's: ln of the winnings of a bet on that; NaN: no bets.",
+            "livemax",
+        )
         self._anomalies = Counter("vae_anomalies", "Rows called anomalous at the alpha of their request.", registry=r)
         self._scored_rows = Counter("vae_scored_rows", "Rows scored.", registry=r)
         for error in ServiceError.__subclasses__():
@@ -115,6 +122,7 @@ class Metrics:
         for why in get_args(Why):
             self._connections_ended.labels(why)
         self._count_connections: Callable[[], int] = int
+        self._tell_drift: Callable[[], float] = lambda: math.nan
         self._serving: Gauge | None = None
         self._versions: list[str] = []  # what is served, and what was before it
         self._running: defaultdict[str, int] = defaultdict(int)
@@ -169,6 +177,7 @@ class Metrics:
         for route, count in self._running.items():
             self._in_progress.labels(route).set(count)
         self._connections.set(self._count_connections())
+        self._drift.set(self._tell_drift())
 
     def scored(self, version: int, p_values: NDArray[np.float64], is_anomaly: NDArray[np.bool_] | None) -> None:
         """Rows were scored by the bundle's *version*: of one that was served long ago, nobody asks for p-values."""
@@ -215,6 +224,10 @@ class Metrics:
     def watch_connections(self, count: Callable[[], int]) -> None:
         """Ask *count* how many connections there are, whenever that is told."""
         self._count_connections = count
+
+    def watch_drift(self, tell: Callable[[], float] | None) -> None:
+        """Ask *tell* for the log martingale of what is served now, whenever that is told; None: it has none."""
+        self._tell_drift = tell or (lambda: math.nan)
 
     def watch_queue(self, waiting: Callable[[], Mapping[str, Waiting]]) -> None:
         """Read vae_queue_rows and vae_queue_oldest_age_seconds from *waiting*, by operation, at each scrape."""

@@ -132,6 +132,8 @@ async def anomaly_score(r: Request) -> Answer:
     scored = await served.vae.anomaly_score(x, plan, r.deadline)
     decided = None if scored.is_anomaly is None else np.ma.filled(scored.is_anomaly, False)
     r.metrics.scored(served.manifest.version, scored.p_values, decided)
+    if served.drift is not None and served.drift.entry is plan.entry:
+        served.drift.saw(scored.p_values if scored.masked is None else np.delete(scored.p_values, scored.masked.row))
     return judged(plan, scored, served.manifest.inputs, served.table, invalid), len(x)
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 from service.bundle import REPORT
 from service.codec.rows import RowSpec
 from service.codec.table import Table
+from service.drift import Drift
 from service.engine import Engine
 from service.errors import NotReady, TooLarge, counted
 from service.loader import Loaded
@@ -43,6 +44,7 @@ class Served:
         self.table = self.rows.inputs.table  # what rows are written by in replies
         if manifest.inputs.windows is not None:  # whose rows are made of the readings that are sent
             self.table = Table(manifest.inputs.columns or ())
+        self.drift = Drift.of(vae.bundle)
         self.max_rows = max_request_rows
         self.model = {"name": manifest.name, "version": manifest.version, "bundle_id": vae.bundle.bundle_id}
 

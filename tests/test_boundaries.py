@@ -32,7 +32,7 @@ LAYERS = (
     ("admission",),
     ("explanations", "pace", "queues"),
     ("calls",),
-    ("engine", "watch"),
+    ("drift", "engine", "watch"),
     ("provider", "bundle"),
     (
         "descriptions",

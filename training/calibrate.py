@@ -6,6 +6,7 @@ Runs the exported scorer, as the service does, so that both rank the same number
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, get_args
@@ -17,10 +18,10 @@ from service import calibration
 from service.bundle import Arrays
 from service.calibrated import ALPHAS, Calibrated, Groups, ScoreKind, Threshold
 from service.engine import Engine
-from service.ensemble import Ensemble, together
+from service.ensemble import Ensemble, members_of, together
 from service.groups import groups_of
 from service.inputs import Inputs
-from service.reference import MEAN, fusion_keys, named
+from service.reference import MEAN, PARTS, fusion_keys, named
 from service.scores import FEATURE_OUTPUTS, PLAIN
 from training import masks
 from training.scorer import outputs_of, run_scorer
@@ -164,6 +165,11 @@ def _calibrated(
                 ]
                 for kind in kinds
             }
+            if "fused" in scores:
+                scores["fused"] = [
+                    fused_at_most(own, found, mask) if found else np.zeros(0)
+                    for own, found, mask in zip(known, outputs, masked, strict=True)
+                ]
             for kind in kinds:
                 entry = Calibrated(
                     kind=kind,
@@ -245,6 +251,23 @@ def raised(scores: Floats, of: NDArray[np.floating]) -> Floats:
     """
     kept: Floats = scores + TIED * np.maximum(1.0, np.abs(of))
     return kept
+
+
+def fused_at_most(known: Ensemble, outputs: Mapping[str, Array], mask: NDArray[np.bool_] | None) -> Floats:
+    """
+    What the score `fused` comes to at most where each of its parts is off by a rounding: (n,).
+
+    A part whose scores hardly differ has ranks that a rounding moves far. The score is convex in the ranks, and these
+    rise with the parts: so at most what it is at a corner.
+    """
+    found = []
+    for reference, own in zip(known.references, members_of(outputs, len(known.references)), strict=True):
+        assert reference.fusion is not None
+        parts = np.stack([reference.score(part, own, mask)[1] for part in PARTS["fused"]], axis=1)
+        off = TIED * np.maximum(1.0, np.abs(parts))
+        corners = itertools.product((-1.0, 1.0), repeat=parts.shape[1])
+        found.append(np.max([reference.fusion.distance(parts + np.array(signs) * off) for signs in corners], axis=0))
+    return together("fused", np.stack(found))
 
 
 def observed_grid(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,12 @@ from sklearn.metrics import roc_auc_score
 from service.bundle import open_bundle
 from service.calibration import feature_p_values, p_values, threshold
 from service.engine import Engine
-from service.reference import Reference
+from service.ensemble import Ensemble
+from service.reference import Fusion, Reference
 from service.scores import FEATURE_OUTPUTS, PLAIN
 from tests.bundles import make_older, table_rows
 from tests.training.small import Fitted
-from training.calibrate import KINDS, SAMPLES, TIED, calibrate, observed_grid, raised
+from training.calibrate import KINDS, SAMPLES, TIED, calibrate, fused_at_most, observed_grid, raised
 from training.evaluate import beta_binomial_interval, bounds, evaluate, latents
 from training.objective import kl_per_latent
 from training.ranking import auroc
@@ -41,6 +43,8 @@ def test_the_calibration_scores_are_those_of_the_calibration_rows(fitted: Fitted
         outputs = engine.run("scorer", {"x": fitted.calibration, "eps": bundle.eps[: entry.samples]})
         known = Reference.of(bundle.calibration, entry.samples, 0)
         scores, nll = (known.score(kind, outputs, None)[0] for kind in (entry.kind, "nll"))
+        if entry.kind == "fused":
+            scores = fused_at_most(Ensemble((known,)), outputs, None)
         scores += TIED * np.maximum(1, np.abs(nll if entry.kind == "typicality" else scores))
         np.testing.assert_allclose(bundle.calibration[entry.key].astype(np.float64), np.sort(scores), rtol=3e-6)
         for listed in entry.thresholds:
@@ -63,6 +67,22 @@ def test_rows_that_are_equal_are_ranked_as_equal(patterns: list[float], copies: 
         for sign in (-1, 1):
             told = p_values(kept, np.array([pattern + sign * 2e-6 * max(1, abs(pattern))]))[0]
             assert told >= (1 + (exact >= pattern).sum()) / (len(exact) + 1)
+
+
+@pytest.mark.parametrize("spread", [0.01, 1.0, 50.0])
+def test_rows_that_are_equal_are_ranked_as_equal_by_fused_too(fitted: Fitted, engine: Engine, spread: float) -> None:
+    """Whose parts are ranked first: where a part hardly differs among rows a rounding moves its rank far."""
+    outputs = engine.run("scorer", {"x": fitted.calibration, "eps": fitted.bundle.eps[:16]})
+    known = Reference.of(fitted.bundle.calibration, 16, 0)
+    assert known.fusion is not None
+    knots = known.fusion.knots.mean(axis=0) + spread * np.linspace(-1, 1, len(known.fusion.knots))[:, None]
+    narrow = Ensemble((replace(known, fusion=Fusion(knots, known.fusion.covariance)),))
+    least = fused_at_most(narrow, outputs, None)
+    generator = np.random.default_rng(0)
+    for _ in range(20):
+        moved = {n: np.float64(a) * (1 + generator.uniform(-2e-6, 2e-6, a.shape)) for n, a in outputs.items()}
+        assert (narrow.score("fused", moved, None)[0] <= least).all()
+    assert (least < narrow.score("fused", outputs, None)[0] * 1.1 + 1).all()
 
 
 @given(
