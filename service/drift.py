@@ -35,7 +35,8 @@ class Drift:
     The bets against rows like those of *calibration*, (n,) ascending scores of *entry*; *seed*: of ties.
 
     Scores are told apart by cells between calibration scores, at most 1,000, and within a cell by chance: coarser, and
-    as exact, with equal scores too.
+    as exact for scores of which no two are equal. Equal calibration scores are tied with what falls between them; one
+    that equals no other is taken for the boundary of two cells, which is nearly right where others will equal it.
     """
 
     def __init__(self, entry: Calibrated, calibration: Floats, seed: int | None = None) -> None:
@@ -44,7 +45,11 @@ class Drift:
         cell = np.append(0, np.cumsum(np.append(apart, True)))  # of a score above i of the n, for i = 0 to n
         self.entry = entry
         self._cell = cell * min(_CELLS, cell[-1] + 1) // (cell[-1] + 1)
-        self._counts = np.bincount(self._cell[:n], minlength=self._cell[-1] + 1)  # a calibration row is in its own
+        alone = np.append(True, apart) & np.append(apart, True)
+        between = alone & (self._cell[:-1] != self._cell[1:])  # above all in the one cell, and below all in the next
+        own, cells = self._cell[:n], self._cell[-1] + 1
+        self._counts = np.bincount(own[~between], minlength=cells)  # rows in each cell, scored ones from now on
+        self._bounds = np.bincount(own[between], minlength=cells)[::-1].cumsum()[::-1]  # of it, and of those above
         self._rng = np.random.default_rng(seed)
         self._seen: list[Floats] = []
         self._shares = 1 / 3, 1 / 3, 1 / 3  # of the capital, bet on large ranks, on nothing, on small ones
@@ -83,18 +88,22 @@ class Drift:
             if len(p) > MOST_ROWS:
                 p = p[np.linspace(0, len(p) - 1, MOST_ROWS).astype(np.int64)]
             for start in range(0, len(p), _BLOCK):
-                self._bet(self._ranks(p[start : start + _BLOCK]))
+                self._bet(self.ranks(p[start : start + _BLOCK]))
         return self._log
 
-    def _ranks(self, p_values: Floats) -> Floats:
-        """The smoothed p-values among all rows so far, and each is one of these for the next: (B,) -> (B,)."""
+    def ranks(self, p_values: Floats) -> Floats:
+        """
+        The p-values among all rows so far, ties by chance, of rows with these among the calibration rows: (B,) -> (B,).
+
+        Each is among those rows for the next. Independent and uniform where all are exchangeable.
+        """
         n = len(self._cell) - 1
         cell = self._cell[n + 1 - np.rint(p_values * (n + 1)).astype(np.int64)]
         earlier = np.tri(len(cell), k=-1, dtype=np.bool_)
         as_high = self._counts[::-1].cumsum()[::-1]  # rows in this cell and those above
-        above = as_high[cell] - self._counts[cell] + ((cell > cell[:, None]) & earlier).sum(axis=1)
+        above = as_high[cell] - self._counts[cell] + self._bounds[cell] + ((cell > cell[:, None]) & earlier).sum(axis=1)
         tied = self._counts[cell] + ((cell == cell[:, None]) & earlier).sum(axis=1)
-        before = as_high[0] + np.arange(len(cell))
+        before = as_high[0] + self._bounds[0] + np.arange(len(cell))
         self._counts += np.bincount(cell, minlength=len(self._counts))
         ranks: Floats = (above + self._rng.random(len(cell)) * (tied + 1)) / (before + 1)
         return ranks

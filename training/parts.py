@@ -177,8 +177,8 @@ def held_out(dataset: Dataset, manifest: Manifest) -> Unseen:
         dataset = replace(dataset, x=dataset.x[apart(dataset.places)])
         which = "all windows that do not overlap: this is not the data that the bundle was fitted to"
     model = manifest.training.get("model")
-    if dealing.binarize == "none" and isinstance(model, dict):
-        require_support(dataset.x, manifest.inputs, str(model["likelihood"]), int(str(model["levels"])))
+    if dealing.binarize == "none" and isinstance(model, dict) and "likelihood" in model:
+        require_support(dataset.x, manifest.inputs, str(model["likelihood"]), int(str(model.get("levels", 0))))
     x = as_inputs(dataset.x, dataset.inputs, dealing, 3)
     anomalies = None if dataset.anomalies is None else as_inputs(dataset.anomalies, dataset.inputs, dealing, 4)
     return Unseen(x, dataset.labels, anomalies, which)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy import stats
 
 from service import calibration
 from service.bundle import Bundle, open_bundle
@@ -83,6 +84,32 @@ def test_no_bet_wins_against_rows_like_the_calibrations(n: int, draw: Draw) -> N
     """
     streams = [Watched(n, draw, seed) for seed in range(100)]
     assert sum(one.most(draw(one.rng, 1000)) >= math.log(1e5) for one in streams) <= 5
+
+
+@pytest.mark.parametrize(
+    ("draw", "n", "most"),
+    [*((normal, n, 0.006) for n in (1, 9, 100)), *((draw, n, 0.02) for draw in (counts, few) for n in (9, 100))],
+)
+def test_ranks_of_rows_like_the_calibrations_are_uniform(n: int, draw: Draw, most: float) -> None:
+    """
+    From the first one on, in 5,000 streams of eight rows: their mean, and the share below a quarter.
+
+    Four standard deviations are 0.0058 and 0.0087; a calibration row that is tied with those below it alone would make
+    the mean 0.375 for n = 1. Scores of which some are equal are nearly uniform: whether one that is alone has equals
+    among rows to come, nobody knows.
+    """
+    streams = (Watched(n, draw, seed) for seed in range(5000))
+    ranks = np.concatenate([one.drift.ranks(one.p_values(draw(one.rng, 8))) for one in streams])
+    assert 0 < ranks.min() <= ranks.max() <= 1
+    assert abs(ranks.mean() - 0.5) < most
+    assert abs((ranks < 0.25).mean() - 0.25) < 1.5 * most
+
+
+def test_cells_that_are_merged_are_as_exact() -> None:
+    """Of more calibration rows than there are cells."""
+    streams = (Watched(5000, normal, seed) for seed in range(300))
+    ranks = np.concatenate([one.drift.ranks(one.p_values(normal(one.rng, 40))) for one in streams])
+    assert stats.kstest(ranks, "uniform").pvalue > 1e-3
 
 
 def test_ranked_among_the_calibration_rows_alone_a_bet_would_win() -> None:

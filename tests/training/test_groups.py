@@ -36,7 +36,7 @@ COLUMNS = (
     Column(name="speed"),
     SITE,
     Column(name="alarm", kind="binary"),
-    Column(name="grade", kind="ordinal", vocabulary=("other", "(other)"), unknown="other"),
+    Column(name="grade", kind="categorical", vocabulary=("other", "(other)"), unknown="other"),
     Column(name="part", kind="categorical", vocabulary=tuple(map(str, range(MOST_GROUPS + 1)))),
     Column(name="mode", kind="integer", missing=True),
     Column(name="starts", kind="count"),

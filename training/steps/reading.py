@@ -117,7 +117,8 @@ def _cut(options: Namespace) -> Cut | None:
 
 
 def _table(options: Namespace, file: TableFile, known: Schema, how: Reading, cut: Cut | None, first: bool) -> Dataset:
-    suspects = [column.name for column in known.columns if looks_like_label(column)]
+    apart = () if cut is None else (cut.group, cut.time)
+    suspects = [column.name for column in known.columns if looks_like_label(column) and column.name not in apart]
     if first and suspects and known.label is None:
         warn(
             f"column {suspects[0]!r} is learned from, and every request needs it; if it says which rows are anomalies: "
