@@ -8,7 +8,6 @@ import ipaddress
 import logging
 import os
 import resource
-import signal
 import socket
 import sys
 import tempfile
@@ -57,7 +56,6 @@ def run(argv: Sequence[str]) -> int:
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     with contextlib.suppress(ValueError, OSError):  # macOS refuses its own limit
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a connection is a file, and 1,024 are few
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # while the newest version is being opened anyway
     try:
         sockets = bind(settings.host, settings.port)
         if settings.workers > 1:

@@ -426,8 +426,23 @@ def test_a_signal_in_the_first_moments_is_not_lost(table_bundle: Path) -> None:
         assert (process.wait(20), process.stderr.read()) == (0, "")
 
 
-def handles(pid: int, number: int) -> bool:
-    """Whether the process has a handler for a signal."""
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_a_sighup_in_the_first_moments_ends_nothing(table_bundle: Path) -> None:
+    """By default it would end the process, without a word; the newest version is being opened anyway."""
+    command = [sys.executable, "-m", "service", f"--bundle={table_bundle}", "--port=0"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    with process.stderr:
+        until(lambda: handles(process.pid, signal.SIGHUP, "SigIgn:"))
+        assert "onnxruntime" not in Path(f"/proc/{process.pid}/maps").read_text()
+        process.send_signal(signal.SIGHUP)
+        assert any("running on" in line for line in iter(process.stderr.readline, ""))
+        process.terminate()
+        assert process.wait(20) == 0
+
+
+def handles(pid: int, number: int, how: str = "SigCgt:") -> bool:
+    """Whether the process has a handler for a signal; or ignores it, which is another line of its status."""
     status = Path(f"/proc/{pid}/status").read_text()
-    caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
+    caught = next(line for line in status.splitlines() if line.startswith(how))
     return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
