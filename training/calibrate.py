@@ -160,16 +160,11 @@ def _calibrated(
             known = [Ensemble.of(fold.reference, fold.members, k, bin_) for fold in folds]
             scores = {
                 kind: [
-                    together(kind, own.score(kind, found, mask)[1]) if found else np.zeros(0)
+                    _ranked(kind, own, found, mask) if found else np.zeros(0)
                     for own, found, mask in zip(known, outputs, masked, strict=True)
                 ]
                 for kind in kinds
             }
-            if "fused" in scores:
-                scores["fused"] = [
-                    fused_at_most(own, found, mask) if found else np.zeros(0)
-                    for own, found, mask in zip(known, outputs, masked, strict=True)
-                ]
             for kind in kinds:
                 entry = Calibrated(
                     kind=kind,
@@ -251,6 +246,13 @@ def raised(scores: Floats, of: NDArray[np.floating]) -> Floats:
     """
     kept: Floats = scores + TIED * np.maximum(1.0, np.abs(of))
     return kept
+
+
+def _ranked(kind: str, known: Ensemble, outputs: Mapping[str, Array], mask: NDArray[np.bool_] | None) -> Floats:
+    """What calibration rows are ranked by, before it is `raised`: (n,)."""
+    if kind == "fused":
+        return fused_at_most(known, outputs, mask)
+    return together(kind, known.score(kind, outputs, mask)[1])
 
 
 def fused_at_most(known: Ensemble, outputs: Mapping[str, Array], mask: NDArray[np.bool_] | None) -> Floats:

@@ -120,8 +120,8 @@ def latents(bundle: Bundle, engine: Engine, x: Array, seed: int = 0) -> dict[str
     """
     The mean KL of each latent, and how many are active, see `are_active`.
 
-    With a learned prior KL is the average over the draws of the default score. Of an
-    ensemble those of the first member, whose latents the operations show.
+    With a learned prior KL is the average over the draws of the default score. Of an ensemble those of the first
+    member, whose latents the operations show.
     """
     inputs = bundle.manifest.inputs
     mu = np.concatenate([engine.run("encoder", rows, ("mu",))["mu"] for rows in chunks(x, inputs, 1024)])

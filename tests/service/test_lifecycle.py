@@ -414,35 +414,32 @@ def test_a_second_signal_ends_at_once_and_quietly(table_bundle: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
-def test_a_signal_in_the_first_moments_is_not_lost(table_bundle: Path) -> None:
-    """As process 1 of a container, where the system ignores what nobody handles; also while the rest is imported."""
+@pytest.mark.parametrize(("number", "how"), [(signal.SIGTERM, "SigCgt:"), (signal.SIGHUP, "SigIgn:")])
+def test_a_signal_in_the_first_moments_is_not_lost_and_a_sighup_ends_nothing(
+    table_bundle: Path, number: signal.Signals, how: str
+) -> None:
+    """
+    As process 1 of a container, where the system ignores what nobody handles; also while the rest is imported.
+
+    A SIGHUP would end any other process without a word; the newest version is being opened anyway.
+    """
     command = [sys.executable, "-m", "service", f"--bundle={table_bundle}", "--port=0"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     with process.stderr:
-        until(lambda: handles(process.pid, signal.SIGTERM))
+        until(lambda: handles(process.pid, number, how))
         assert "onnxruntime" not in Path(f"/proc/{process.pid}/maps").read_text()
-        process.send_signal(signal.SIGTERM)
-        assert (process.wait(20), process.stderr.read()) == (0, "")
+        process.send_signal(number)
+        if number == signal.SIGHUP:
+            assert any("running on" in line for line in iter(process.stderr.readline, ""))
+            process.terminate()
+            assert process.wait(20) == 0
+        else:
+            assert (process.wait(20), process.stderr.read()) == (0, "")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
-def test_a_sighup_in_the_first_moments_ends_nothing(table_bundle: Path) -> None:
-    """By default it would end the process, without a word; the newest version is being opened anyway."""
-    command = [sys.executable, "-m", "service", f"--bundle={table_bundle}", "--port=0"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    with process.stderr:
-        until(lambda: handles(process.pid, signal.SIGHUP, "SigIgn:"))
-        assert "onnxruntime" not in Path(f"/proc/{process.pid}/maps").read_text()
-        process.send_signal(signal.SIGHUP)
-        assert any("running on" in line for line in iter(process.stderr.readline, ""))
-        process.terminate()
-        assert process.wait(20) == 0
-
-
-def handles(pid: int, number: int, how: str = "SigCgt:") -> bool:
-    """Whether the process has a handler for a signal; or ignores it, which is another line of its status."""
+def handles(pid: int, number: int, how: str) -> bool:
+    """Whether the process has a handler for a signal (*how* is "SigCgt:"), or ignores it ("SigIgn:")."""
     status = Path(f"/proc/{pid}/status").read_text()
     caught = next(line for line in status.splitlines() if line.startswith(how))
     return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
